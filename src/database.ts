@@ -1,0 +1,126 @@
+/**
+ * The one way to the database: Drizzle over Neon's HTTP driver, which has neither a time-out nor a
+ * retry of its own. A request's work has one deadline, and one second try where the first met a
+ * fault that passes; errors come back as the codes a client sees. Whatever runs here twice must be
+ * idempotent: reads are, refunds and settlements by construction.
+ */
+import { neon, neonConfig } from '@neondatabase/serverless';
+import { drizzle, type NeonHttpDatabase } from 'drizzle-orm/neon-http';
+import type { Context } from 'hono';
+import { settings } from './env';
+import { ApiError, type AppEnv } from './http';
+
+export type Database = NeonHttpDatabase;
+
+const NEON_ENDPOINT = neonConfig.fetchEndpoint;
+
+// The whole answer is read here, so that a connection lost in the middle of it is known as such.
+neonConfig.fetchFunction = async (url: string, init: RequestInit) => {
+  const response = await fetch(url, init);
+  return new Response(await response.arrayBuffer(), response);
+};
+
+/**
+ * Runs one request's database work: one statement, or one batch (READ COMMITTED, whatever the
+ * database's default is). Throws ApiError 50300 (unreachable or refusing), 50400 (too slow) or
+ * 50000 (a fault of ours).
+ */
+export async function inDatabase<T>(
+  c: Context<AppEnv>,
+  work: (db: Database) => Promise<T>,
+): Promise<T> {
+  const { DATABASE_URL, NEON_FETCH_ENDPOINT, DATABASE_TIMEOUT_MS } = settings(c.env);
+  neonConfig.fetchEndpoint = NEON_FETCH_ENDPOINT ?? NEON_ENDPOINT;
+  const signal = AbortSignal.timeout(DATABASE_TIMEOUT_MS);
+  const client = neon(DATABASE_URL, { isolationLevel: 'ReadCommitted', fetchOptions: { signal } });
+  const db = drizzle(client);
+
+  const log = c.get('log');
+  const began = performance.now();
+  const attempt = () => {
+    log.databaseRequests += 1;
+    return work(db);
+  };
+  try {
+    return await attempt().catch((error: unknown) => {
+      if (signal.aborted || !passes(fault(error))) throw error;
+      return attempt();
+    });
+  } catch (error) {
+    throw new ApiError(signal.aborted ? 50400 : codeOf(fault(error)), null, error);
+  } finally {
+    log.databaseMs += performance.now() - began;
+  }
+}
+
+/**
+ * How long a statement of ours may wait for a row lock, as a value for lock_timeout. Half the
+ * deadline, since getting a row takes two waits (its place in the queue, then its holder): a
+ * request that has been given up on must not commit later than its purges expect.
+ */
+export function lockTimeout(c: Context<AppEnv>): string {
+  return `${Math.floor(settings(c.env).DATABASE_TIMEOUT_MS / 2)}ms`;
+}
+
+/** What went wrong: PostgreSQL's word, the endpoint's, no answer at all, or an error of our own. */
+type Fault =
+  | { kind: 'sql'; sqlstate: string }
+  | { kind: 'refused' }
+  | { kind: 'endpoint'; status: number }
+  | { kind: 'connection' }
+  | { kind: 'ours' };
+
+function fault(error: unknown): Fault {
+  // A single statement fails with a DrizzleQueryError around the driver's error, a batch with the driver's.
+  const inner = error instanceof Error && error.name === 'DrizzleQueryError' ? error.cause : error;
+  if (!(inner instanceof Error) || inner.name !== 'NeonDbError') return { kind: 'ours' };
+
+  const sqlstate: unknown = Reflect.get(inner, 'code');
+  if (typeof sqlstate === 'string') return { kind: 'sql', sqlstate };
+  if (Reflect.get(inner, 'sourceError')) return { kind: 'connection' };
+  const status = /^Server error \(HTTP status (\d{3})\)/.exec(inner.message)?.[1];
+  return status ? { kind: 'endpoint', status: Number(status) } : { kind: 'refused' };
+}
+
+function passes(fault: Fault): boolean {
+  switch (fault.kind) {
+    case 'connection':
+      return true;
+    case 'endpoint':
+      return [500, 502, 503, 504].includes(fault.status);
+    case 'sql':
+      return SERIALIZATION_FAILURES.includes(fault.sqlstate);
+    case 'refused':
+    case 'ours':
+      return false;
+  }
+}
+
+/** serialization_failure, deadlock_detected. https://www.postgresql.org/docs/18/errcodes-appendix.html */
+const SERIALIZATION_FAILURES = ['40001', '40P01'];
+
+/** lock_not_available (lock_timeout), query_canceled (statement_timeout). */
+const TIMEOUTS = ['55P03', '57014'];
+
+/** Connection exceptions, invalid authorization, no such database, insufficient resources, operator intervention. */
+const UNAVAILABLE = /^(08|28|3D|53|57P)/;
+
+/** Neon's answer was larger than its limit. */
+const ANSWER_TOO_LARGE = 507;
+
+function codeOf(fault: Fault): 50000 | 50300 | 50400 {
+  switch (fault.kind) {
+    case 'connection':
+    case 'refused':
+      return 50300;
+    case 'endpoint':
+      return fault.status === ANSWER_TOO_LARGE ? 50000 : 50300;
+    case 'sql':
+      if (TIMEOUTS.includes(fault.sqlstate)) return 50400;
+      return UNAVAILABLE.test(fault.sqlstate) || SERIALIZATION_FAILURES.includes(fault.sqlstate)
+        ? 50300
+        : 50000;
+    case 'ours':
+      return 50000;
+  }
+}

@@ -1,0 +1,294 @@
+/**
+ * What every endpoint shares on the wire: the envelope, the closed list of error codes, validation
+ * in that shape, and the request log. An error that a client can cause has its code and its text
+ * here; anything else is logged whole and answered blandly.
+ */
+import { type Hook, zValidator } from '@hono/zod-validator';
+import type { Context, ErrorHandler, MiddlewareHandler } from 'hono';
+import { HTTPException } from 'hono/http-exception';
+import { routePath } from 'hono/route';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import type { z } from 'zod';
+import { type Bindings, NotConfiguredError } from './env';
+
+export type AppEnv = {
+  Bindings: Bindings;
+  Variables: { requestId: string; log: RequestLog };
+};
+
+/** What the request log says of one request, filled in as the request goes on. */
+export interface RequestLog {
+  /** 0, or the error code answered. */
+  code: number;
+  databaseRequests: number;
+  databaseMs: number;
+  /** How the detail cache was used, where it was. */
+  cache?: string;
+  /** The fault behind a 5xx. */
+  error?: unknown;
+}
+
+/** Every error of the API: its HTTP status and its text. */
+const ERRORS = {
+  40000: [400, '请求参数有误'],
+  40001: [400, '请求体不是有效的 JSON'],
+  40400: [404, '接口不存在'],
+  40401: [404, '支付记录不存在'],
+  40402: [404, '退款记录不存在'],
+  40500: [405, '请求方法不受支持'],
+  40900: [409, '当前支付状态不允许退款'],
+  40901: [409, '退款金额超过可退金额'],
+  40902: [409, '该 Idempotency-Key 已用于另一笔退款'],
+  40903: [409, '退款已有其他结果'],
+  41300: [413, '请求体过大'],
+  41500: [415, '请求体须为 application/json'],
+  50000: [500, '服务器内部错误'],
+  50300: [503, '数据库暂时不可用，请稍后重试'],
+  50301: [503, '服务尚未完成配置'],
+  50400: [504, '数据库响应超时，请稍后重试'],
+} as const satisfies Record<number, readonly [ContentfulStatusCode, string]>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** Seconds after which a client may try again what failed for a while. */
+const RETRY_AFTER_SECONDS = '2';
+
+/** An answer other than success: thrown anywhere, put on the wire by answerError. `cause` goes to the log only. */
+export class ApiError extends Error {
+  override name = 'ApiError';
+  readonly code: ErrorCode;
+  readonly data: Record<string, unknown> | null;
+
+  constructor(code: ErrorCode, data: Record<string, unknown> | null = null, cause?: unknown) {
+    super(ERRORS[code][1], { cause });
+    this.code = code;
+    this.data = data;
+  }
+}
+
+/** The success envelope of the specification, section 3. */
+export function envelope<Data>(message: string, data: Data) {
+  return { code: 0 as const, message, data };
+}
+
+/** Answers whatever was thrown: an ApiError as it says, anything else as 50000. */
+export const answerError: ErrorHandler<AppEnv> = (thrown, c) => {
+  const error = asApiError(thrown);
+  const [status, message] = ERRORS[error.code];
+  const log = c.get('log');
+  log.code = error.code;
+  if (status >= 500) log.error = error.cause ?? thrown;
+  if (error.code === 50300 || error.code === 50400) c.header('Retry-After', RETRY_AFTER_SECONDS);
+  return c.json(
+    { code: error.code, message, data: error.data, request_id: c.get('requestId') },
+    status,
+  );
+};
+
+function asApiError(thrown: unknown): ApiError {
+  if (thrown instanceof ApiError) return thrown;
+  if (thrown instanceof NotConfiguredError) return new ApiError(50301, null, thrown);
+  return new ApiError(50000, null, thrown);
+}
+
+/** Takes over a client's X-Request-Id of 1 to 64 letters, digits, `-`, `_`; otherwise makes one. */
+export const requestId: MiddlewareHandler<AppEnv> = async function requestId(c, next) {
+  const given = c.req.header('X-Request-Id');
+  const id = given && /^[\w-]{1,64}$/.test(given) ? given : crypto.randomUUID();
+  c.set('requestId', id);
+  await next();
+  c.header('X-Request-Id', id);
+};
+
+/** Writes one JSON line for each request: never a parameter, a token or a connection string. */
+export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c, next) {
+  const began = performance.now();
+  const log: RequestLog = { code: 0, databaseRequests: 0, databaseMs: 0 };
+  c.set('log', log);
+  await next();
+
+  const route = routePath(c, -1);
+  writeLog(log.error === undefined ? 'info' : 'error', 'request', {
+    request_id: c.get('requestId'),
+    method: c.req.method,
+    route: route.endsWith('*') ? null : route,
+    status: c.res.status,
+    code: log.code,
+    duration_ms: Math.round(performance.now() - began),
+    database_requests: log.databaseRequests,
+    database_ms: Math.round(log.databaseMs),
+    cache: log.cache ?? null,
+    ...(log.error === undefined ? {} : { error: describeError(log.error) }),
+  });
+};
+
+/** One JSON line on the console, where Workers Logs indexes its fields. */
+export function writeLog(
+  level: 'info' | 'warn' | 'error',
+  event: string,
+  fields: Record<string, unknown>,
+): void {
+  console[level](JSON.stringify({ level, event, ...fields }));
+}
+
+/**
+ * An error for the log: names, stack, SQLSTATE and what PostgreSQL says of the place, with all
+ * causes. Left out is whatever may hold parameters or secrets: the message of a DrizzleQueryError
+ * (it quotes them), of SQLSTATE class 22 (it quotes the value), `detail`, `where` and the query.
+ */
+export function describeError(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { name: typeof error };
+  const sqlstate = textField(error, 'code');
+  const quotesParameters =
+    error.name === 'DrizzleQueryError' || 'params' in error || sqlstate?.startsWith('22');
+  const cause = error.cause ?? Reflect.get(error, 'sourceError');
+  return {
+    name: error.name,
+    ...(quotesParameters ? {} : { message: withoutSecrets(error.message) }),
+    ...(sqlstate === undefined ? {} : { sqlstate }),
+    ...Object.fromEntries(
+      ['severity', 'schema', 'table', 'column', 'constraint', 'routine']
+        .map((field) => [field, textField(error, field)])
+        .filter(([, value]) => value !== undefined),
+    ),
+    stack: (error.stack ?? '')
+      .split('\n')
+      .filter((line) => /^\s+at /.test(line))
+      .map((line) => line.trim()),
+    ...(cause === undefined || cause === null ? {} : { cause: describeError(cause) }),
+  };
+}
+
+function textField(error: Error, field: string): string | undefined {
+  const value: unknown = Reflect.get(error, field);
+  return typeof value === 'string' ? value : undefined;
+}
+
+function withoutSecrets(message: string): string {
+  return message.replace(/postgres(ql)?:\/\/\S+/gi, 'postgres://…');
+}
+
+const MAX_BODY_BYTES = 16 * 1024;
+
+/** Admits a body of at most 16 KiB, counted while reading, that says it is JSON and is valid UTF-8. */
+export const jsonBody: MiddlewareHandler<AppEnv> = async function jsonBody(c, next) {
+  const bytes = await readBytes(c.req.raw.body);
+  const mediaType = c.req.header('Content-Type')?.split(';')[0]?.trim().toLowerCase();
+  if (mediaType !== 'application/json') throw new ApiError(41500);
+  try {
+    // A lenient decoder would store U+FFFD in place of what the client wrote.
+    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    c.req.raw = new Request(c.req.raw, { body: text });
+  } catch (error) {
+    throw new ApiError(40001, null, error);
+  }
+  await next();
+};
+
+async function readBytes(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
+  const bytes = new Uint8Array(MAX_BODY_BYTES);
+  let size = 0;
+  for await (const chunk of body ?? []) {
+    if (size + chunk.length > MAX_BODY_BYTES) throw new ApiError(41300);
+    bytes.set(chunk, size);
+    size += chunk.length;
+  }
+  return bytes.subarray(0, size);
+}
+
+type Target = 'param' | 'query' | 'header' | 'json';
+type Schemas = Partial<Record<Target, z.ZodType>>;
+type Validated<S extends Schemas> = {
+  in: { [K in keyof S]: S[K] extends z.ZodType ? z.input<S[K]> : never };
+  out: { [K in keyof S]: S[K] extends z.ZodType ? z.output<S[K]> : never };
+};
+
+/**
+ * Validates the given parts of a request and refuses with 40000, naming everything that is wrong
+ * in any of them at once. A schema that depends on the deployment is given as a function.
+ */
+export function validate<S extends Schemas>(
+  schemas: S | ((env: Bindings) => S),
+): MiddlewareHandler<AppEnv, string, Validated<S>> {
+  return async function validate(c, next) {
+    const given = typeof schemas === 'function' ? schemas(c.env) : schemas;
+    const errors = given.query ? queryErrors(c) : [];
+    for (const target of ['param', 'query', 'header', 'json'] as const) {
+      const schema = given[target];
+      if (schema) errors.push(...(await validateTarget(c, target, schema)));
+    }
+    if (errors.length > 0) throw new ApiError(40000, { errors });
+    await next();
+  };
+}
+
+type CollectErrors = Hook<unknown, AppEnv, string, Target, Record<never, never>, z.ZodType>;
+
+interface FieldError {
+  path: string;
+  message: string;
+}
+
+async function validateTarget(
+  c: Context<AppEnv>,
+  target: Target,
+  schema: z.ZodType,
+): Promise<FieldError[]> {
+  const errors: FieldError[] = [];
+  const collect: CollectErrors = (result) => {
+    if (result.success) return;
+    errors.push(...result.error.issues.flatMap(fieldErrors));
+    // Any answer stops zValidator from making its own; the one that counts is made when all targets are checked.
+    return new Response();
+  };
+  const validator = zValidator<z.ZodType, Target, AppEnv, string, CollectErrors>(
+    target,
+    schema,
+    collect,
+  );
+  try {
+    await validator(c, async () => {});
+  } catch (error) {
+    if (error instanceof HTTPException) throw new ApiError(40001, null, error);
+    throw error;
+  }
+  return errors;
+}
+
+function fieldErrors(issue: z.core.$ZodIssue): FieldError[] {
+  const path = issue.path.map(String);
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({
+      path: shorten([...path, key].join('.')),
+      message: '未知的参数',
+    }));
+  }
+  return [{ path: shorten(path.join('.')), message: issue.message }];
+}
+
+/** Broken percent-encoding, which hono's lenient parser passes on as it is. */
+function queryErrors(c: Context<AppEnv>): FieldError[] {
+  const search = new URL(c.req.url).search.slice(1);
+  const errors: FieldError[] = [];
+  for (const part of search.split('&')) {
+    const [key = '', value = ''] = part.replaceAll('+', ' ').split(/=(.*)/s);
+    const name = decode(key);
+    if (name === null || decode(value) === null) {
+      errors.push({ path: shorten(name ?? key), message: '百分号编码有误' });
+    }
+  }
+  return errors;
+}
+
+function decode(text: string): string | null {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
+}
+
+/** A path is a name that the client chose: long ones are cut so that an answer stays small. */
+function shorten(path: string): string {
+  return path.length <= 64 ? path : `${path.slice(0, 64)}…`;
+}
