@@ -1,0 +1,36 @@
+/**
+ * The one definition of an amount: yuan as a decimal string with at most two decimals and at most
+ * 16 digits before them, which is what NUMERIC(18,2) holds. Amounts are compared and summed in SQL
+ * only; here they are checked and passed on as text.
+ */
+import { z } from 'zod';
+
+const DECIMAL = /^(0|[1-9]\d{0,15})(\.\d{1,2})?$/;
+
+/** Decimals of up to 15 significant digits survive a double unchanged (IEEE 754 binary64); longer ones may not. */
+const SAFE_DIGITS = 15;
+
+/**
+ * An amount above zero as a client writes it: a decimal string, or a JSON number that a float
+ * cannot have changed. Becomes the decimal string.
+ */
+export const PositiveAmount = z
+  .union([z.string(), z.number().refine(isSafeNumber)], {
+    error: (issue) =>
+      issue.input === undefined ? '必填' : '须为十进制金额：字符串，或不超过 15 位有效数字的数值',
+  })
+  .transform(String)
+  .pipe(
+    z
+      .string()
+      .regex(DECIMAL, '须为十进制金额，整数部分最多 16 位，小数最多 2 位')
+      .refine((text) => /[1-9]/.test(text), '须大于 0'),
+  );
+
+function isSafeNumber(value: number): boolean {
+  const digits = String(value)
+    .replace(/^-|e.*$/g, '')
+    .replace('.', '')
+    .replace(/^0+/, '');
+  return digits.length <= SAFE_DIGITS;
+}

@@ -1,0 +1,201 @@
+/**
+ * GET /payments: the list, newest first, by page or by cursor. Total and rows come from one
+ * statement and so from one snapshot. A cursor continues after the last row exactly, to the
+ * microsecond, however many rows are inserted meanwhile.
+ */
+import { and, count, desc, eq, gte, inArray, lt, type SQL, sql } from 'drizzle-orm';
+import { Hono } from 'hono';
+import { z } from 'zod';
+import { type Database, inDatabase } from '../database';
+import { settings } from '../env';
+import { type AppEnv, envelope, validate } from '../http';
+import { orders, payments } from '../schema';
+import { readWrittenTime, timestamptz, utc, utcMicros, type WrittenTime } from '../time';
+import { Id, type Payment, PaymentMethod, PaymentStatus } from './payment';
+
+/** A parameter of the query string: given once at most, and an empty value counts as absent. */
+const parameter = <T extends z.ZodType>(schema: T) =>
+  z.preprocess((value) => (value === '' ? undefined : value), schema.optional());
+
+const once = () => z.string('不能重复');
+
+const wholeNumber = (min: number, max: number) =>
+  once()
+    .regex(/^(0|[1-9]\d{0,9})$/, `须为 ${min} 到 ${max} 的整数`)
+    .transform(Number)
+    .refine((value) => min <= value && value <= max, `须为 ${min} 到 ${max} 的整数`);
+
+const exactText = (maxLength: number) =>
+  once()
+    .max(maxLength, `最多 ${maxLength} 个字符`)
+    .regex(/^\P{Cc}*$/u, '不能包含控制字符');
+
+const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
+  const known = new Map([...values.values].map((value) => [String(value), value]));
+  const message = `须为 ${[...known.keys()].join('、')} 中的一个或多个，以逗号分隔`;
+  return once()
+    .refine((text) => text.split(',').every((item) => known.has(item)), message)
+    .transform((text) => text.split(',').flatMap((item) => known.get(item) ?? []));
+};
+
+const writtenTime = (zone: string) =>
+  once().transform((text, context): WrittenTime => {
+    const time = readWrittenTime(text, zone);
+    if (time) return time;
+    context.addIssue('须为 RFC 3339 时间、YYYY-MM-DD 或 YYYY-MM-DD HH:mm:ss');
+    return z.NEVER;
+  });
+
+/** Where a page ended: the last row's created_at with all its microseconds, and its id. */
+const Cursor = once().transform((text, context) => {
+  const [, createdAt = '', id = ''] = /^(\S+) (\d+)$/.exec(decodeBase64Url(text) ?? '') ?? [];
+  const lastId = Id.safeParse(id);
+  if (readWrittenTime(createdAt, 'UTC') && lastId.success) return { createdAt, id: lastId.data };
+  context.addIssue('须为上一页返回的 next_cursor');
+  return z.NEVER;
+});
+
+/** A mistyped filter must not widen the result, so unknown parameters are refused. */
+const ListQuery = (zone: string) =>
+  z
+    .strictObject({
+      page: parameter(wholeNumber(1, 2_147_483_647)),
+      size: parameter(wholeNumber(1, 100)),
+      cursor: parameter(Cursor),
+      order_no: parameter(exactText(64)),
+      payment_no: parameter(exactText(50)),
+      status: parameter(severalOf(PaymentStatus)),
+      payment_method: parameter(severalOf(PaymentMethod)),
+      start_time: parameter(writtenTime(zone)),
+      end_time: parameter(writtenTime(zone)),
+    })
+    .refine(({ cursor, page }) => cursor === undefined || page === undefined, {
+      path: ['cursor'],
+      error: '不能与 page 同时使用',
+      when: () => true,
+    })
+    .refine(
+      ({ start_time, end_time }) => !(start_time && end_time && start_time.from >= end_time.until),
+      {
+        path: ['end_time'],
+        error: '不能早于 start_time',
+        when: () => true,
+      },
+    );
+type ListQuery = z.output<ReturnType<typeof ListQuery>>;
+
+export const listPayments = new Hono<AppEnv>().get(
+  '/payments',
+  validate((env) => ({ query: ListQuery(settings(env).TIME_ZONE) })),
+  async (c) => {
+    const query = c.req.valid('query');
+    const rows = await inDatabase(c, (db) => selectPage(db, query));
+    return c.json(envelope('获取成功', toPage(rows, query.size ?? DEFAULT_SIZE)));
+  },
+);
+
+const DEFAULT_SIZE = 10;
+
+/** The total beside each row of the page, and one row more than the page holds where another follows it. */
+function selectPage(db: Database, query: ListQuery) {
+  const size = query.size ?? DEFAULT_SIZE;
+  const filter = and(...filters(query));
+
+  const total = db
+    .select({ total: count().as('total') })
+    .from(payments)
+    .where(filter)
+    .as('total');
+  const page = db
+    .select({
+      id: payments.id,
+      orderId: payments.orderId,
+      paymentNo: payments.paymentNo,
+      paymentMethod: payments.paymentMethod,
+      amount: payments.amount,
+      status: payments.status,
+      paymentTime: payments.paymentTime,
+      createdAt: payments.createdAt,
+    })
+    .from(payments)
+    .where(and(filter, query.cursor && after(query.cursor)))
+    .orderBy(desc(payments.createdAt), desc(payments.id))
+    .limit(size + 1)
+    .offset(((query.page ?? 1) - 1) * size)
+    .as('page');
+
+  return db
+    .select({
+      total: total.total,
+      orderNo: orders.orderNo,
+      payment: {
+        id: page.id,
+        paymentNo: page.paymentNo,
+        paymentMethod: page.paymentMethod,
+        amount: page.amount,
+        status: page.status,
+        paymentTime: utc(page.paymentTime),
+        createdAt: utcMicros(page.createdAt),
+      },
+    })
+    .from(total)
+    .leftJoin(page, sql`true`)
+    .leftJoin(orders, eq(orders.id, page.orderId))
+    .orderBy(desc(page.createdAt), desc(page.id));
+}
+
+function filters(query: ListQuery): (SQL | undefined)[] {
+  const { order_no, payment_no, status, payment_method, start_time, end_time } = query;
+  return [
+    order_no === undefined
+      ? undefined
+      : sql`${payments.orderId} IN (SELECT ${orders.id} FROM ${orders} WHERE ${orders.orderNo} = ${order_no})`,
+    payment_no === undefined ? undefined : eq(payments.paymentNo, payment_no),
+    status && inArray(payments.status, status),
+    payment_method && inArray(payments.paymentMethod, payment_method),
+    start_time && gte(payments.createdAt, timestamptz(start_time.from)),
+    end_time && lt(payments.createdAt, timestamptz(end_time.until)),
+  ];
+}
+
+function after({ createdAt, id }: NonNullable<ListQuery['cursor']>): SQL {
+  return sql`(${payments.createdAt}, ${payments.id}) < (${createdAt}::timestamptz, ${id}::bigint)`;
+}
+
+type Row = Awaited<ReturnType<typeof selectPage>>[number];
+
+function toPage(rows: Row[], size: number) {
+  const shown = rows.slice(0, size);
+  const last = rows.length > size ? shown.at(-1)?.payment : null;
+  return {
+    total: rows[0]?.total ?? 0,
+    // Of an empty page there is still one row, the total beside no payment.
+    list: shown.flatMap(({ payment, orderNo }) => (payment ? [toPayment(payment, orderNo)] : [])),
+    next_cursor: last ? encodeBase64Url(`${last.createdAt} ${last.id}`) : null,
+  };
+}
+
+function toPayment(payment: NonNullable<Row['payment']>, orderNo: string | null): Payment {
+  return {
+    id: String(payment.id),
+    order_no: orderNo,
+    payment_no: payment.paymentNo,
+    payment_method: payment.paymentMethod,
+    amount: payment.amount,
+    status: payment.status,
+    payment_time: payment.paymentTime,
+    created_at: `${payment.createdAt.slice(0, 23)}Z`,
+  };
+}
+
+function encodeBase64Url(text: string): string {
+  return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
+function decodeBase64Url(text: string): string | null {
+  try {
+    return atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * The one definition of a time that a person wrote, and of a time that a client reads.
+ * A written time denotes the interval that its precision leaves open: a date is a whole day, a
+ * second a whole second. Instants are microseconds since the epoch, which is what TIMESTAMPTZ keeps.
+ */
+import { type AnyColumn, type SQL, sql } from 'drizzle-orm';
+
+/** From the first instant meant (inclusive) to the first one after (exclusive), in microseconds since the epoch. */
+export interface WrittenTime {
+  from: bigint;
+  until: bigint;
+}
+
+const WRITTEN =
+  /^(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,6}))?(Z|[-+ ]\d{2}:\d{2})?)?$/i;
+
+const DAY_MS = 86_400_000;
+const MICROS_PER_MS = 1000n;
+
+/**
+ * Reads RFC 3339, or the same without an offset, or a date alone; without an offset it is meant in
+ * `zone` (IANA). Years 0001 to 9999, at most six decimals. A space stands for the `+` of an offset
+ * too, which is what a `+` that nobody encoded becomes in a query string. Null when it is none of these.
+ */
+export function readWrittenTime(text: string, zone: string): WrittenTime | null {
+  const match = WRITTEN.exec(text);
+  if (!match) return null;
+  const [, year, month, day, hour, minute, second, decimals, offset] = match;
+
+  const date = wallClock(Number(year), Number(month), Number(day));
+  if (date === null) return null;
+  if (hour === undefined) {
+    return {
+      from: BigInt(instantOf(date, zone)) * MICROS_PER_MS,
+      until: BigInt(instantOf(date + DAY_MS, zone)) * MICROS_PER_MS,
+    };
+  }
+
+  if (Number(hour) > 23 || Number(minute) > 59 || Number(second) > 59) return null;
+  const local = date + ((Number(hour) * 60 + Number(minute)) * 60 + Number(second)) * 1000;
+  const offsetMs = offset === undefined ? undefined : readOffset(offset);
+  if (offsetMs === null) return null;
+  const instant = offsetMs === undefined ? instantOf(local, zone) : local - offsetMs;
+  const from = BigInt(instant) * MICROS_PER_MS + BigInt((decimals ?? '').padEnd(6, '0'));
+  return { from, until: from + 10n ** BigInt(6 - (decimals ?? '').length) };
+}
+
+/** A TIMESTAMPTZ literal. What lies outside the years 1 to 9999 UTC (offsets reach there) is infinitely far. */
+export function timestamptz(micros: bigint): string {
+  if (micros < YEAR_1) return '-infinity';
+  if (micros >= YEAR_10000) return 'infinity';
+  const ms = Number((micros - modulo(micros, MICROS_PER_MS)) / MICROS_PER_MS);
+  const rest = modulo(micros, MICROS_PER_MS).toString().padStart(3, '0');
+  return new Date(ms).toISOString().replace('Z', `${rest}Z`);
+}
+
+/** A column as clients read times: RFC 3339, UTC, milliseconds. Null stays null. */
+export function utc(column: AnyColumn): SQL<string> {
+  return sql<string>`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+}
+
+/** A column with all six decimals that PostgreSQL keeps, for a cursor. */
+export function utcMicros(column: AnyColumn): SQL<string> {
+  return sql<string>`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+}
+
+const YEAR_1 = BigInt(Date.parse('0001-01-01T00:00:00Z')) * MICROS_PER_MS;
+const YEAR_10000 = BigInt(Date.parse('+010000-01-01T00:00:00Z')) * MICROS_PER_MS;
+
+/** The date as if it were UTC, in milliseconds; null when the calendar has no such day. */
+function wallClock(year: number, month: number, day: number): number | null {
+  const date = new Date(0);
+  date.setUTCFullYear(year, month - 1, day);
+  const exists = year >= 1 && date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
+  return exists ? date.getTime() : null;
+}
+
+function readOffset(text: string): number | null {
+  if (/^z$/i.test(text)) return 0;
+  const hours = Number(text.slice(1, 3));
+  const minutes = Number(text.slice(4, 6));
+  if (hours > 23 || minutes > 59) return null;
+  return (text.startsWith('-') ? -1 : 1) * (hours * 60 + minutes) * 60_000;
+}
+
+/**
+ * The instant at which clocks in the zone show this wall-clock time. Where they show it twice, the
+ * earlier one; where they skip it, the instant of the skip is passed by as much as the time lies in it.
+ */
+function instantOf(local: number, zone: string): number {
+  const before = local - offsetAt(local - DAY_MS, zone);
+  const after = local - offsetAt(local + DAY_MS, zone);
+  const shows = (instant: number) => instant + offsetAt(instant, zone) === local;
+  return shows(before) || !shows(after) ? before : after;
+}
+
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+function offsetAt(instant: number, zone: string): number {
+  let format = formats.get(zone);
+  if (!format) {
+    format = new Intl.DateTimeFormat('en', { timeZone: zone, timeZoneName: 'longOffset' });
+    formats.set(zone, format);
+  }
+  const name = format.formatToParts(instant).find((part) => part.type === 'timeZoneName')?.value;
+  const match = /^GMT(?:([-+])(\d{2}):(\d{2})(?::(\d{2}))?)?$/.exec(name ?? '');
+  if (!match) throw new Error(`no offset in "${name}"`);
+  const [, sign, hours = '0', minutes = '0', seconds = '0'] = match;
+  const magnitude = (Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds);
+  return (sign === '-' ? -1 : 1) * magnitude * 1000;
+}
+
+function modulo(value: bigint, divisor: bigint): bigint {
+  return ((value % divisor) + divisor) % divisor;
+}
