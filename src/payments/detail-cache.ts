@@ -1,0 +1,142 @@
+/**
+ * The detail cache: `payment:detail:{id}` in Workers KV, 1800 s (specification, section 4).
+ *
+ * KV is eventually consistent, caches misses, takes one write per second and key, and cannot
+ * compare and set. So nothing about money is ever decided from it, and staleness is bounded thus:
+ * a fill is dropped when its SELECT began too long ago, and every change is followed by a purge at
+ * once and by later ones that remove what a slow reader put back in between. What remains: another
+ * location may serve a detail for up to about a minute after the last purge, which is KV's own delay.
+ */
+import { z } from 'zod';
+import { type Bindings, type PurgeMessage, settings } from '../env';
+import { describeError, writeLog } from '../http';
+
+const TTL_SECONDS = 1800;
+
+/** KV's least: how long a location may go on serving what it read, a miss included. */
+const EDGE_TTL_SECONDS = 30;
+
+/** A value that took longer from its SELECT to its fill is not stored: a later purge might miss it. */
+const FILL_WINDOW_MS = 2_000;
+
+/** From a change to the purge that removes late fills: the window, and time for such a put to arrive. */
+const LATE_PURGE_SECONDS = 5;
+
+/** A request waits no longer than this for KV: by then the database would have answered. */
+const KV_TIMEOUT_MS = 1_000;
+
+const key = (paymentId: bigint | string) => `payment:detail:${paymentId}`;
+
+/** The stored response body of this payment, or null for a miss, an error, or a value that is not ours. */
+export async function readDetail(cache: KVNamespace, paymentId: bigint): Promise<string | null> {
+  try {
+    const body = await inTime(
+      cache.get(key(paymentId), { type: 'text', cacheTtl: EDGE_TTL_SECONDS }),
+    );
+    return body !== null && isDetail(body, paymentId) ? body : null;
+  } catch (error) {
+    writeLog('warn', 'detail_cache_read_failed', { error: describeError(error) });
+    return null;
+  }
+}
+
+async function inTime<T>(work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | null = null;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('KV did not answer in time')), KV_TIMEOUT_MS);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** How the body of a detail begins; what begins otherwise was not written by detail.ts. */
+function isDetail(body: string, paymentId: bigint): boolean {
+  return (
+    body.startsWith(`{"code":0,"message":"获取成功","data":{"id":"${paymentId}",`) &&
+    body.endsWith('}}')
+  );
+}
+
+/** Stores a response body whose SELECT began at `selectBeganAt` (Date.now()), unless that is too long ago. */
+export async function fillDetail(
+  cache: KVNamespace,
+  paymentId: bigint,
+  body: string,
+  selectBeganAt: number,
+): Promise<void> {
+  if (Date.now() - selectBeganAt > FILL_WINDOW_MS) return;
+  try {
+    await cache.put(key(paymentId), body, { expirationTtl: TTL_SECONDS });
+  } catch (error) {
+    writeLog('warn', 'detail_cache_fill_failed', { error: describeError(error) });
+  }
+}
+
+/** Removes the detail now. A failure is logged and does not matter for long: the late purges follow. */
+export async function purgeDetail(cache: KVNamespace, paymentId: bigint): Promise<void> {
+  try {
+    await inTime(cache.delete(key(paymentId)));
+  } catch (error) {
+    writeLog('warn', 'detail_cache_purge_failed', { error: describeError(error) });
+  }
+}
+
+/**
+ * Sees to the purges after the one at once. Called before a change is sent to the database, so
+ * that a crash between its commit and its purge still ends in one; for a change that was refused
+ * they do no harm. The first comes LATE_PURGE_SECONDS later. The second comes that long after the
+ * database deadline, because a slow batch may commit when the first has already been.
+ */
+export async function schedulePurges(env: Bindings, paymentId: bigint): Promise<void> {
+  const { DETAIL_CACHE, PURGE_QUEUE, DATABASE_TIMEOUT_MS } = settings(env);
+  const delays = [LATE_PURGE_SECONDS, Math.ceil(DATABASE_TIMEOUT_MS / 1000) + LATE_PURGE_SECONDS];
+  const body: PurgeMessage = { payment_id: String(paymentId) };
+  try {
+    await PURGE_QUEUE.sendBatch(delays.map((delaySeconds) => ({ body, delaySeconds })));
+  } catch (error) {
+    writeLog('error', 'detail_purge_not_queued', { error: describeError(error) });
+    await Promise.all(
+      delays.map(async (seconds) => {
+        await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+        await purgeDetail(DETAIL_CACHE, paymentId);
+      }),
+    );
+  }
+}
+
+const Message = z.object({ payment_id: z.string().regex(/^\d+$/) });
+
+/** The longest wait between two tries of a purge. With wrangler.toml's max_retries they outlast the TTL. */
+const MAX_RETRY_DELAY_SECONDS = 300;
+
+/** Consumes the purge queue: one delete for each payment of the batch, tried again with growing delay. */
+export async function purgeQueued(batch: MessageBatch<unknown>, env: Bindings): Promise<void> {
+  const { DETAIL_CACHE } = settings(env);
+  const deletes = new Map<string, Promise<void>>();
+  await Promise.all(
+    batch.messages.map(async (message) => {
+      const parsed = Message.safeParse(message.body);
+      if (!parsed.success) {
+        writeLog('error', 'detail_purge_malformed', {});
+        message.ack();
+        return;
+      }
+      const paymentId = parsed.data.payment_id;
+      const deleted = deletes.get(paymentId) ?? DETAIL_CACHE.delete(key(paymentId));
+      deletes.set(paymentId, deleted);
+      try {
+        await deleted;
+        message.ack();
+      } catch (error) {
+        writeLog('warn', 'detail_purge_retried', {
+          attempts: message.attempts,
+          error: describeError(error),
+        });
+        message.retry({ delaySeconds: Math.min(2 ** message.attempts, MAX_RETRY_DELAY_SECONDS) });
+      }
+    }),
+  );
+}
