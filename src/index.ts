@@ -1,0 +1,42 @@
+/** The table of contents: what every request passes through, every route, and the purge queue's consumer. */
+import { Hono } from 'hono';
+import { methodNotAllowed } from 'hono/method-not-allowed';
+import type { Bindings } from './env';
+import { ApiError, type AppEnv, answerError, envelope, requestId, requestLog } from './http';
+import { getPayment } from './payments/detail';
+import { purgeQueued } from './payments/detail-cache';
+import { listPayments } from './payments/list';
+import { createRefund } from './refunds/create';
+import { settleRefund } from './refunds/settle';
+
+const app = new Hono<AppEnv>();
+
+app.use(requestId);
+app.use(requestLog);
+app.use(
+  methodNotAllowed({
+    app,
+    onMethodNotAllowed: (c, methods) => {
+      c.header('Allow', methods.join(', '));
+      return answerError(new ApiError(40500), c);
+    },
+  }),
+);
+
+const routes = app
+  .get('/health', (c) => c.json(envelope('服务正常', { status: 'ok' })))
+  .route('/', listPayments)
+  .route('/', getPayment)
+  .route('/', createRefund)
+  .route('/', settleRefund);
+
+app.notFound((c) => answerError(new ApiError(40400), c));
+app.onError(answerError);
+
+/** For typed clients: `hc<App>(url)`. */
+export type App = typeof routes;
+
+export default {
+  fetch: app.fetch,
+  queue: purgeQueued,
+} satisfies ExportedHandler<Bindings>;

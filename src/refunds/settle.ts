@@ -1,0 +1,79 @@
+/**
+ * PATCH /payments/:id/refunds/:refund_id: records how a refund ended at the gateway, once. When the
+ * successful refunds add up to what was paid, the payment becomes 已退款 in the same transaction.
+ */
+import { and, eq, sql } from 'drizzle-orm';
+import { Hono } from 'hono';
+import { z } from 'zod';
+import { type Database, inDatabase, lockTimeout } from '../database';
+import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
+import { purgeDetail, schedulePurges } from '../payments/detail-cache';
+import { Id } from '../payments/payment';
+import { paymentRefunds, payments } from '../schema';
+import { lockPayment, RefundOutcome, refundColumns, toRefund } from './refund';
+
+const SettlementBody = z.strictObject({ status: RefundOutcome }, '须为 JSON 对象');
+
+export const settleRefund = new Hono<AppEnv>().patch(
+  '/payments/:id/refunds/:refund_id',
+  jsonBody,
+  validate({ param: z.object({ id: Id, refund_id: Id }), json: SettlementBody }),
+  async (c) => {
+    const { id: paymentId, refund_id: refundId } = c.req.valid('param');
+    const { status } = c.req.valid('json');
+
+    c.executionCtx.waitUntil(schedulePurges(c.env, paymentId));
+    const found = await inDatabase(c, (db) =>
+      settle(db, { paymentId, refundId, status }, lockTimeout(c)),
+    );
+
+    if (!found) throw new ApiError(40401);
+    if (!found.refund) throw new ApiError(40402);
+    if (found.refund.status !== status) throw new ApiError(40903, { status: found.refund.status });
+
+    await purgeDetail(c.env.DETAIL_CACHE, paymentId);
+    return c.json(envelope('更新成功', toRefund(found.refund)));
+  },
+);
+
+interface Settlement {
+  paymentId: bigint;
+  refundId: bigint;
+  status: 1 | 2;
+}
+
+/**
+ * One transaction under the payment's row lock, as in create.ts. The second statement moves a
+ * refund that is still 处理中 and, in the same snapshot, adds its amount to those that had
+ * succeeded before; a settlement that comes again moves nothing and so changes nothing.
+ */
+async function settle(db: Database, settlement: Settlement, lockTimeout: string) {
+  const { paymentId, refundId, status } = settlement;
+  const [, , [found]] = await db.batch([
+    lockPayment(db, paymentId, lockTimeout),
+    db.execute(sql`
+      WITH settled AS (
+        UPDATE payment_refunds SET status = ${status}, updated_at = now()
+        WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0
+        RETURNING amount, status
+      )
+      UPDATE payments SET status = 3, refund_time = now(), updated_at = now()
+      FROM settled
+      WHERE payments.id = ${paymentId}
+        AND payments.status = 1
+        AND settled.status = 1
+        AND payments.amount = settled.amount + (
+          SELECT coalesce(sum(amount), 0) FROM payment_refunds
+          WHERE payment_id = ${paymentId} AND status = 1
+        )`),
+    db
+      .select({ id: payments.id, refund: refundColumns })
+      .from(payments)
+      .leftJoin(
+        paymentRefunds,
+        and(eq(paymentRefunds.id, refundId), eq(paymentRefunds.paymentId, payments.id)),
+      )
+      .where(eq(payments.id, paymentId)),
+  ]);
+  return found;
+}
