@@ -1,0 +1,134 @@
+/**
+ * What Workers KV and Queues may do to the detail cache at their worst, which miniflare never does.
+ * KV here has locations, serves misses and old values from a location's own cache, shows a write
+ * elsewhere only after a while, and takes one write per second and key. Both tell the time by
+ * Date.now() and setTimeout, so a test that fakes these moves their clock.
+ */
+import { createExecutionContext, createMessageBatch, getQueueResult } from 'cloudflare:test';
+import type { Bindings } from '../src/env';
+
+/** How long a write takes to be seen in another location. With the 30 s of a location's cache it makes KV's minute. */
+const PROPAGATION_MS = 30_000;
+
+interface Version {
+  value: string | null;
+  writtenAt: number;
+  writtenIn: string;
+  expiresAt: number;
+}
+
+export class FakeKv {
+  /** While set, every operation fails. */
+  down = false;
+  /** While set, every operation hangs. */
+  hanging = false;
+  /** Operations so far, as `get`, `put`, `delete`. */
+  operations: string[] = [];
+  private readonly versions = new Map<string, Version[]>();
+  private readonly edges = new Map<string, { value: string | null; until: number }>();
+
+  /** The namespace as a Worker in this location sees it. */
+  at(location: string): KVNamespace {
+    const namespace: Pick<KVNamespace, 'delete'> & {
+      get(key: string, options: { cacheTtl: number }): Promise<string | null>;
+      put(key: string, value: string, options: { expirationTtl: number }): Promise<void>;
+    } = {
+      get: async (key, { cacheTtl }) => {
+        await this.operate('get');
+        if (cacheTtl < 30) throw new Error('KV GET failed: 400 Invalid cache_ttl');
+        const edge = this.edges.get(`${location} ${key}`);
+        if (edge && edge.until > Date.now()) return edge.value;
+        const value = this.visible(key, location);
+        this.edges.set(`${location} ${key}`, { value, until: Date.now() + cacheTtl * 1000 });
+        return value;
+      },
+      put: async (key, value, { expirationTtl }) => {
+        await this.operate('put');
+        this.write(key, value, location, Date.now() + expirationTtl * 1000);
+      },
+      delete: async (key) => {
+        await this.operate('delete');
+        this.write(key, null, location, Number.POSITIVE_INFINITY);
+      },
+    };
+    // Only the overloads and methods that the detail cache uses exist here; any other fails as undefined.
+    return namespace as KVNamespace;
+  }
+
+  private async operate(operation: string): Promise<void> {
+    this.operations.push(operation);
+    if (this.hanging) await new Promise(() => {});
+    if (this.down) throw new Error('KV failed: 500 Internal Server Error');
+  }
+
+  private write(key: string, value: string | null, location: string, expiresAt: number): void {
+    const versions = this.versions.get(key) ?? [];
+    const last = versions.at(-1);
+    if (last && Date.now() - last.writtenAt < 1000)
+      throw new Error('KV failed: 429 Too Many Requests');
+    this.versions.set(key, [
+      ...versions,
+      { value, writtenAt: Date.now(), writtenIn: location, expiresAt },
+    ]);
+    this.edges.delete(`${location} ${key}`);
+  }
+
+  private visible(key: string, location: string): string | null {
+    const newest = (this.versions.get(key) ?? []).findLast(
+      ({ writtenIn, writtenAt }) =>
+        writtenIn === location || Date.now() - writtenAt >= PROPAGATION_MS,
+    );
+    return newest && newest.expiresAt > Date.now() ? newest.value : null;
+  }
+}
+
+export class FakeQueue {
+  /** While set, sending fails. */
+  down = false;
+  /** What was sent and not yet delivered. */
+  messages: { body: unknown; dueAt: number; attempts: number }[] = [];
+
+  binding(): Queue {
+    const queue: Pick<Queue, 'sendBatch'> = {
+      sendBatch: async (batch) => {
+        if (this.down) throw new Error('Queue sendBatch failed: Internal Server Error');
+        for (const { body, delaySeconds = 0 } of batch) {
+          this.messages.push({ body, dueAt: Date.now() + delaySeconds * 1000, attempts: 1 });
+        }
+        return { metadata: { metrics: { backlogCount: 0, backlogBytes: 0 } } };
+      },
+    };
+    return queue as Queue;
+  }
+
+  /** Delivers what is due to the consumer; what it wants to retry is sent again with the delay it asks for. */
+  async deliver(
+    consumer: (batch: MessageBatch, env: Bindings, ctx: ExecutionContext) => void | Promise<void>,
+    env: Bindings,
+  ): Promise<void> {
+    const due = this.messages.filter((message) => message.dueAt <= Date.now());
+    if (due.length === 0) return;
+    this.messages = this.messages.filter((message) => message.dueAt > Date.now());
+    const batch = createMessageBatch(
+      'payment-detail-purges',
+      due.map(({ body, dueAt, attempts }, index) => ({
+        id: String(index),
+        timestamp: dueAt,
+        attempts,
+        body,
+      })),
+    );
+    const ctx = createExecutionContext();
+    await consumer(batch, env, ctx);
+    const result = await getQueueResult(batch, ctx);
+    for (const { msgId, delaySeconds = 0 } of result.retryMessages) {
+      const message = due[Number(msgId)];
+      if (!message) throw new Error(`no message ${msgId}`);
+      this.messages.push({
+        body: message.body,
+        dueAt: Date.now() + delaySeconds * 1000,
+        attempts: message.attempts + 1,
+      });
+    }
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * The whole Worker for a test file: over a real database of its own and the real Neon driver, with
+ * the fakes in place of KV and Queue, and with the controls of the local Neon endpoint.
+ */
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test';
+import { env as bindings } from 'cloudflare:workers';
+import { type NeonQueryFunction, neon, neonConfig } from '@neondatabase/serverless';
+import { z } from 'zod';
+import type { ControlState, Fault } from '../dev/neon-faults';
+import type { Bindings } from '../src/env';
+import worker from '../src/index';
+import { FakeKv, FakeQueue } from './fakes';
+
+/** What any answer of the API looks like. */
+const Answer = z.object({
+  code: z.number(),
+  message: z.string(),
+  data: z.unknown(),
+  request_id: z.string().optional(),
+});
+
+export interface Reply<Data> {
+  status: number;
+  headers: Headers;
+  code: number;
+  message: string;
+  data: Data;
+  body: z.infer<typeof Answer>;
+}
+
+export interface Call {
+  headers?: Record<string, string>;
+  /** Sent as JSON; a string is sent as it is. */
+  body?: unknown;
+  /** Other bindings than the test's. */
+  env?: Partial<Bindings>;
+}
+
+const { NEON_FETCH_ENDPOINT, ...workerEnv }: Bindings = bindings;
+if (!NEON_FETCH_ENDPOINT) throw new Error('vitest.config.ts sets NEON_FETCH_ENDPOINT');
+const endpoint = NEON_FETCH_ENDPOINT;
+neonConfig.fetchEndpoint = endpoint;
+
+/** A connection string like the maintenance database's, for another database. */
+export function databaseUrl(database: string): string {
+  return workerEnv.DATABASE_URL.replace(/\/[^/]*$/, `/${database}`);
+}
+
+export type TestApp = Awaited<ReturnType<typeof startApp>>;
+
+/** A migrated, empty database, and the app before it. `template` makes it a copy of another one. */
+export async function startApp(template = 'template_payments') {
+  const database = `test_${crypto.randomUUID().replaceAll('-', '')}`;
+  await neon(workerEnv.DATABASE_URL).query(`CREATE DATABASE ${database} TEMPLATE ${template}`);
+
+  const kv = new FakeKv();
+  const queue = new FakeQueue();
+  const env: Bindings = {
+    ...workerEnv,
+    DATABASE_URL: databaseUrl(database),
+    NEON_FETCH_ENDPOINT: endpoint,
+    DETAIL_CACHE: kv.at('SHA'),
+    PURGE_QUEUE: queue.binding(),
+  };
+  const control = new URL(`/control/${database}`, endpoint);
+  const background = new Set<ExecutionContext>();
+
+  /** Sends a request to the Worker, and fails unless the answer is JSON in the envelope. */
+  async function call<Data>(
+    method: string,
+    path: string,
+    schema: z.ZodType<Data>,
+    { headers = {}, body, env: other }: Call = {},
+  ): Promise<Reply<Data>> {
+    const request = new Request(`https://api.test${path}`, {
+      method,
+      headers: body === undefined ? headers : { 'Content-Type': 'application/json', ...headers },
+      ...(body === undefined
+        ? {}
+        : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    });
+    const ctx = createExecutionContext();
+    background.add(ctx);
+    const response = await worker.fetch(request, { ...env, ...other }, ctx);
+    const answer = Answer.parse(await response.json());
+    return {
+      status: response.status,
+      headers: response.headers,
+      code: answer.code,
+      message: answer.message,
+      data: schema.parse(answer.data),
+      body: answer,
+    };
+  }
+
+  return {
+    database,
+    env,
+    kv,
+    queue,
+    call,
+
+    /** SQL against the test's database, for what a test prepares and looks at. */
+    sql: neon(env.DATABASE_URL),
+
+    /** Waits until everything that requests left in waitUntil is done. */
+    async idle(): Promise<void> {
+      for (const ctx of background) await waitOnExecutionContext(ctx);
+      background.clear();
+    },
+
+    /** Delivers the queue's messages that are due. */
+    deliver: () => queue.deliver(worker.queue, env),
+
+    /** What the next requests to the database meet. */
+    async faults(...faults: Fault[]): Promise<void> {
+      const response = await fetch(control, { method: 'PUT', body: JSON.stringify({ faults }) });
+      if (!response.ok) throw new Error(await response.text());
+    },
+
+    /** Resolves when the endpoint holds this many requests. */
+    async held(count: number): Promise<void> {
+      const response = await fetch(`${control}/held?count=${count}`);
+      if (!response.ok) throw new Error(await response.text());
+      const state: ControlState = await response.json();
+      if (state.held !== count) throw new Error(`${state.held} requests are held, not ${count}`);
+    },
+
+    async release(): Promise<void> {
+      await fetch(`${control}/release`, { method: 'POST' });
+    },
+
+    /** How many requests reached the database meanwhile. */
+    async databaseRequests(work: () => Promise<unknown>): Promise<number> {
+      const before = await requests();
+      await work();
+      return (await requests()) - before;
+    },
+  };
+
+  async function requests(): Promise<number> {
+    const state: ControlState = await (await fetch(control)).json();
+    return state.requests;
+  }
+}
+
+type Sql = NeonQueryFunction<false, false>;
+
+const Inserted = z.tuple([z.object({ id: z.string() })]);
+
+export interface PaymentRow {
+  order_id: string;
+  payment_no: string;
+  payment_method: string;
+  amount: string;
+  status: number;
+  payment_time: string | null;
+  created_at: string;
+}
+
+let payments = 0;
+
+/** Inserts a payment, by default a successful one of 100.00 by alipay, and returns its id. */
+export async function insertPayment(sql: Sql, row: Partial<PaymentRow> = {}): Promise<string> {
+  payments += 1;
+  const payment = {
+    order_id: '9007199254740993',
+    payment_no: `PAY${String(payments).padStart(10, '0')}`,
+    payment_method: 'alipay',
+    amount: '100.00',
+    status: 1,
+    payment_time: '2026-11-01T00:00:01Z',
+    created_at: '2026-11-01T00:00:00Z',
+    ...row,
+  };
+  const [{ id }] = Inserted.parse(
+    await sql`
+      INSERT INTO payments (order_id, payment_no, payment_method, amount, status, payment_time, created_at)
+      VALUES (${payment.order_id}, ${payment.payment_no}, ${payment.payment_method}, ${payment.amount},
+        ${payment.status}, ${payment.payment_time}, ${payment.created_at})
+      RETURNING id`,
+  );
+  return id;
+}
