@@ -22,12 +22,13 @@ neonConfig.fetchFunction = async (url: string, init: RequestInit) => {
 
 /**
  * Runs one request's database work: one statement, or one batch (READ COMMITTED, whatever the
- * database's default is). Throws ApiError 50300 (unreachable or refusing), 50400 (too slow) or
- * 50000 (a fault of ours).
+ * database's default is). Throws ApiError 50300 (unreachable or refusing) or 50400 (too slow), both
+ * with `dataIfUnavailable`, or 50000 (a fault of ours).
  */
 export async function inDatabase<T>(
   c: Context<AppEnv>,
   work: (db: Database) => Promise<T>,
+  dataIfUnavailable: Record<string, string> | null = null,
 ): Promise<T> {
   const { DATABASE_URL, NEON_FETCH_ENDPOINT, DATABASE_TIMEOUT_MS } = settings(c.env);
   neonConfig.fetchEndpoint = NEON_FETCH_ENDPOINT ?? NEON_ENDPOINT;
@@ -47,7 +48,8 @@ export async function inDatabase<T>(
       return attempt();
     });
   } catch (error) {
-    throw new ApiError(signal.aborted ? 50400 : codeOf(fault(error)), null, error);
+    const code = signal.aborted ? 50400 : codeOf(fault(error));
+    throw new ApiError(code, code === 50000 ? null : dataIfUnavailable, error);
   } finally {
     log.databaseMs += performance.now() - began;
   }

@@ -130,6 +130,11 @@ export async function startApp(template = 'template_payments') {
       await fetch(`${control}/release`, { method: 'POST' });
     },
 
+    /** Ends the endpoint's sessions, so that the next ones take over a changed default. */
+    async newSessions(): Promise<void> {
+      await fetch(`${control}/sessions`, { method: 'DELETE' });
+    },
+
     /** How many requests reached the database meanwhile. */
     async databaseRequests(work: () => Promise<unknown>): Promise<number> {
       const before = await requests();

@@ -43,13 +43,11 @@ export const createRefund = new Hono<AppEnv>().post(
     const request = { paymentId, refundNo, ...c.req.valid('json') };
 
     c.executionCtx.waitUntil(schedulePurges(c.env, paymentId));
-    const { inserted, found } = await inDatabase(c, (db) =>
-      insertRefund(db, request, lockTimeout(c)),
-    ).catch((error: unknown) => {
-      throw error instanceof ApiError
-        ? new ApiError(error.code, { refund_no: refundNo }, error.cause)
-        : error;
-    });
+    const { inserted, found } = await inDatabase(
+      c,
+      (db) => insertRefund(db, request, lockTimeout(c)),
+      { refund_no: refundNo },
+    );
 
     if (!found) throw new ApiError(40401);
     if (!found.refund) {
