@@ -4,7 +4,8 @@
  * fault that passes; errors come back as the codes a client sees. Whatever runs here twice must be
  * idempotent: reads are, refunds and settlements by construction.
  */
-import { neon, neonConfig } from '@neondatabase/serverless';
+import { NeonDbError, neon, neonConfig } from '@neondatabase/serverless';
+import { DrizzleQueryError } from 'drizzle-orm';
 import { drizzle, type NeonHttpDatabase } from 'drizzle-orm/neon-http';
 import type { Context } from 'hono';
 import { settings } from './env';
@@ -74,12 +75,11 @@ type Fault =
 
 function fault(error: unknown): Fault {
   // A single statement fails with a DrizzleQueryError around the driver's error, a batch with the driver's.
-  const inner = error instanceof Error && error.name === 'DrizzleQueryError' ? error.cause : error;
-  if (!(inner instanceof Error) || inner.name !== 'NeonDbError') return { kind: 'ours' };
+  const inner = error instanceof DrizzleQueryError ? error.cause : error;
+  if (!(inner instanceof NeonDbError)) return { kind: 'ours' };
 
-  const sqlstate: unknown = Reflect.get(inner, 'code');
-  if (typeof sqlstate === 'string') return { kind: 'sql', sqlstate };
-  if (Reflect.get(inner, 'sourceError')) return { kind: 'connection' };
+  if (inner.code !== undefined) return { kind: 'sql', sqlstate: inner.code };
+  if (inner.sourceError) return { kind: 'connection' };
   const status = /^Server error \(HTTP status (\d{3})\)/.exec(inner.message)?.[1];
   return status ? { kind: 'endpoint', status: Number(status) } : { kind: 'refused' };
 }

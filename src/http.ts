@@ -4,6 +4,7 @@
  * here; anything else is logged whole and answered blandly.
  */
 import { type Hook, zValidator } from '@hono/zod-validator';
+import { DrizzleQueryError } from 'drizzle-orm';
 import type { Context, ErrorHandler, MiddlewareHandler } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import { routePath } from 'hono/route';
@@ -139,11 +140,10 @@ export function writeLog(
 export function describeError(error: unknown): Record<string, unknown> {
   if (!(error instanceof Error)) return { name: typeof error };
   const sqlstate = textField(error, 'code');
-  const quotesParameters =
-    error.name === 'DrizzleQueryError' || 'params' in error || sqlstate?.startsWith('22');
+  const quotesParameters = error instanceof DrizzleQueryError || sqlstate?.startsWith('22');
   const cause = error.cause ?? Reflect.get(error, 'sourceError');
   return {
-    name: error.name,
+    name: error instanceof DrizzleQueryError ? 'DrizzleQueryError' : error.name,
     ...(quotesParameters ? {} : { message: withoutSecrets(error.message) }),
     ...(sqlstate === undefined ? {} : { sqlstate }),
     ...Object.fromEntries(
