@@ -5,6 +5,7 @@
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test';
 import { env as bindings } from 'cloudflare:workers';
 import { type NeonQueryFunction, neon, neonConfig } from '@neondatabase/serverless';
+import { vi } from 'vitest';
 import { z } from 'zod';
 import type { ControlState, Fault } from '../dev/neon-faults';
 import type { Bindings } from '../src/env';
@@ -111,6 +112,17 @@ export async function startApp(template = 'template_payments') {
 
     /** Delivers the queue's messages that are due. */
     deliver: () => queue.deliver(worker.queue, env),
+
+    /** Lets faked time pass, from one message that the queue has due to the next. */
+    async pass(seconds: number): Promise<void> {
+      const until = Date.now() + seconds * 1000;
+      while (Date.now() < until) {
+        const due = queue.messages.map((message) => message.dueAt);
+        const next = Math.min(until, ...due.filter((time) => time > Date.now()));
+        await vi.advanceTimersByTimeAsync(next - Date.now());
+        await queue.deliver(worker.queue, env);
+      }
+    },
 
     /** What the next requests to the database meet. */
     async faults(...faults: Fault[]): Promise<void> {

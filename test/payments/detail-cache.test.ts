@@ -24,17 +24,6 @@ afterEach(async () => {
   await app.faults();
 });
 
-/** Lets time pass, from one message that the queue has due to the next. */
-async function pass(seconds: number): Promise<void> {
-  const until = Date.now() + seconds * 1000;
-  while (Date.now() < until) {
-    const due = app.queue.messages.map((message) => message.dueAt);
-    const next = Math.min(until, ...due.filter((time) => time > Date.now()));
-    await vi.advanceTimersByTimeAsync(next - Date.now());
-    await app.deliver();
-  }
-}
-
 const read = async (id: string, location = 'SHA', headers: Record<string, string> = {}) => {
   const reply = await app.call('GET', `/payments/${id}`, PaymentDetail, {
     headers,
@@ -49,7 +38,7 @@ async function cachedPayment(...locations: string[]): Promise<string> {
   for (const location of locations) {
     await read(id, location);
     await app.idle();
-    await pass(2);
+    await app.pass(2);
   }
   return id;
 }
@@ -64,11 +53,11 @@ async function staleness(id: string, location = 'SHA', since = Date.now()): Prom
   let stale = 0;
   while (Date.now() - since < 150_000) {
     if ((await read(id, location)) === '100.00') stale = (Date.now() - since) / 1000;
-    await pass(1);
+    await app.pass(1);
   }
   // Nothing may bring the old one back later, up to the TTL and beyond.
   for (const minutes of [5, 10, 14, 15]) {
-    await pass(minutes * 60 - 150);
+    await app.pass(minutes * 60 - 150);
     if ((await read(id, location)) === '100.00') stale = (Date.now() - since) / 1000;
   }
   return stale;
@@ -99,7 +88,7 @@ describe('after a refund is committed, the old detail is seen', () => {
     const finish = await slowReader(id);
     await refund(id);
     const committedAt = Date.now();
-    await pass(2);
+    await app.pass(2);
     await finish();
     expect(await read(id)).toBe('100.00');
     expect(await staleness(id, 'SHA', committedAt)).toBeLessThanOrEqual(5);
@@ -110,7 +99,7 @@ describe('after a refund is committed, the old detail is seen', () => {
     const finish = await slowReader(id);
     await refund(id);
     const committedAt = Date.now();
-    await pass(20);
+    await app.pass(20);
     await finish();
     expect(await staleness(id, 'SHA', committedAt)).toBe(0);
   });
@@ -130,7 +119,7 @@ describe('after a refund is committed, the old detail is seen', () => {
     const old = await app.env.DETAIL_CACHE.get(`payment:detail:${id}`, { cacheTtl: 30 });
     await refund(id);
     const committedAt = Date.now();
-    await pass(4);
+    await app.pass(4);
     await vi.advanceTimersByTimeAsync(500);
     await app.env.DETAIL_CACHE.put(`payment:detail:${id}`, old ?? '', { expirationTtl: 1800 });
     expect(await staleness(id, 'SHA', committedAt)).toBeLessThanOrEqual(8);
@@ -148,10 +137,10 @@ describe('after a refund is committed, the old detail is seen', () => {
     const dying = refundAndDie(id);
     await app.held(1);
     // The first late purge comes while the commit is still under way; a reader fills the cache once more.
-    await pass(6);
+    await app.pass(6);
     expect(await read(id)).toBe('100.00');
     await app.idle();
-    await pass(1);
+    await app.pass(1);
     await app.release();
     await dying;
     expect(await staleness(id)).toBeLessThanOrEqual(6);
@@ -163,19 +152,19 @@ describe('after a refund is committed, the old detail is seen', () => {
     app.queue.down = true;
     await refund(id);
     const committedAt = Date.now();
-    await pass(2);
+    await app.pass(2);
     const finished = finish();
-    await pass(1);
+    await app.pass(1);
     expect(await staleness(id, 'SHA', committedAt)).toBeLessThanOrEqual(5);
     await finished;
   });
 
   test('for a minute, in another location', async () => {
     const id = await cachedPayment('SHA', 'LHR');
-    await pass(30);
+    await app.pass(30);
     // Read again a second before the refund: so the location looks into KV once more just before it could know.
     await read(id, 'LHR');
-    await pass(1);
+    await app.pass(1);
     await refund(id);
     const stale = await staleness(id, 'LHR');
     expect(stale).toBeGreaterThan(30);
@@ -187,7 +176,7 @@ describe('after a refund is committed, the old detail is seen', () => {
     const finish = await slowReader(id, 'LHR');
     await refund(id);
     const committedAt = Date.now();
-    await pass(2);
+    await app.pass(2);
     await finish();
     expect(await staleness(id, 'LHR', committedAt)).toBeLessThanOrEqual(65);
   });
@@ -197,7 +186,7 @@ describe('after a refund is committed, the old detail is seen', () => {
     app.kv.down = true;
     await refund(id);
     const committedAt = Date.now();
-    await pass(20);
+    await app.pass(20);
     app.kv.down = false;
     // Tries come after 5, 7, 11, 19 and 35 s.
     expect(await staleness(id, 'SHA', committedAt)).toBeLessThanOrEqual(35);
