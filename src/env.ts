@@ -3,7 +3,7 @@
  * A deployment that lacks one refuses every request with 50301; the log names what is missing and
  * never shows a value, since DATABASE_URL holds a password.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** What Cloudflare hands to the Worker. Its types are a promise of wrangler.toml that settings() checks. */
 export interface Bindings extends Env {

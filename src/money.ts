@@ -3,7 +3,7 @@
  * 16 digits before them, which is what NUMERIC(18,2) holds. Amounts are compared and summed in SQL
  * only; here they are checked and passed on as text.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 const DECIMAL = /^(0|[1-9]\d{0,15})(\.\d{1,2})?$/;
 

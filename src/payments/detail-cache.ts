@@ -7,7 +7,7 @@
  * once and by later ones that remove what a slow reader put back in between. What remains: another
  * location may serve a detail for up to about a minute after the last purge, which is KV's own delay.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Bindings, type PurgeMessage, settings } from '../env';
 import { describeError, writeLog } from '../http';
 

@@ -5,7 +5,7 @@
  */
 import { eq, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Database, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, validate } from '../http';
 import { refundableAmount } from '../refunds/refund';

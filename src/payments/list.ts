@@ -5,7 +5,7 @@
  */
 import { and, count, desc, eq, gte, inArray, lt, type SQL, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Database, inDatabase } from '../database';
 import { settings } from '../env';
 import { type AppEnv, envelope, validate } from '../http';

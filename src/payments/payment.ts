@@ -1,5 +1,5 @@
 /** The Payment that a client sees (specification, section 3): what is true of it wherever it is shown. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** What a BIGINT key can be: a decimal without leading zeros, from 1 to 9223372036854775807. */
 export const Id = z

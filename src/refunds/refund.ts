@@ -3,7 +3,7 @@
  * 0 处理中 → 1 成功 or 2 失败, once. A refund that has not failed takes its amount out of what is left.
  */
 import { eq, type SQL, sql } from 'drizzle-orm';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Database } from '../database';
 import { paymentRefunds, payments } from '../schema';
 import { utc } from '../time';

@@ -4,7 +4,7 @@
  */
 import { and, eq, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Database, inDatabase, lockTimeout } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { purgeDetail, schedulePurges } from '../payments/detail-cache';
