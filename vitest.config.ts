@@ -5,22 +5,29 @@ import { defineConfig } from 'vitest/config';
 process.env.DATABASE_URL = 'postgres://unused@unused/unused';
 
 export default defineConfig({
-  plugins: [
-    cloudflareTest(({ inject }) => ({
-      wrangler: { configPath: './wrangler.toml' },
-      miniflare: {
-        bindings: {
-          DATABASE_URL: inject('databaseUrl'),
-          NEON_FETCH_ENDPOINT: inject('neonFetchEndpoint'),
-        },
-      },
-    })),
-  ],
   test: {
-    include: ['test/**/*.test.ts'],
     globalSetup: './test/global-setup.ts',
     testTimeout: 30_000,
     // The request log; `npm test -- --silent=false` shows it.
     silent: 'passed-only',
+    projects: [
+      {
+        extends: true,
+        plugins: [
+          cloudflareTest(({ inject }) => ({
+            wrangler: { configPath: './wrangler.toml' },
+            miniflare: {
+              bindings: {
+                DATABASE_URL: inject('databaseUrl'),
+                NEON_FETCH_ENDPOINT: inject('neonFetchEndpoint'),
+              },
+            },
+          })),
+        ],
+        test: { name: 'workers', include: ['test/**/*.test.ts'], exclude: ['test/node'] },
+      },
+      // What runs on a developer's machine: migrations and the local stack.
+      { extends: true, test: { name: 'node', include: ['test/node/**/*.test.ts'] } },
+    ],
   },
 });
