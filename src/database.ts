@@ -78,11 +78,18 @@ function fault(error: unknown): Fault {
   const inner = error instanceof DrizzleQueryError ? error.cause : error;
   if (!(inner instanceof NeonDbError)) return { kind: 'ours' };
 
-  if (inner.code !== undefined) return { kind: 'sql', sqlstate: inner.code };
-  if (inner.sourceError) return { kind: 'connection' };
+  // Where PostgreSQL gave none, Neon's proxy sends an empty SQLSTATE.
+  if (inner.code) return { kind: 'sql', sqlstate: inner.code };
+  if (inner.sourceError || LOST_CONNECTION.test(inner.message)) return { kind: 'connection' };
   const status = /^Server error \(HTTP status (\d{3})\)/.exec(inner.message)?.[1];
   return status ? { kind: 'endpoint', status: Number(status) } : { kind: 'refused' };
 }
+
+/**
+ * How Neon's proxy says, in an answer 400 like that to a refused login, that it lost PostgreSQL
+ * while a statement was running: the texts of tokio-postgres, which it is made with.
+ */
+const LOST_CONNECTION = /^(connection closed|error communicating with the server)/;
 
 function passes(fault: Fault): boolean {
   switch (fault.kind) {

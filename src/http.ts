@@ -266,13 +266,14 @@ function fieldErrors(issue: z.core.$ZodIssue): FieldError[] {
   return [{ path: shorten(path.join('.')), message: issue.message }];
 }
 
-/** Broken percent-encoding, which hono's lenient parser passes on as it is. */
+/** What hono's lenient parser passes over: broken percent-encoding, and a value without a name. */
 function queryErrors(c: Context<AppEnv>): FieldError[] {
   const search = new URL(c.req.url).search.slice(1);
   const errors: FieldError[] = [];
   for (const part of search.split('&')) {
     const [key = '', value = ''] = part.replaceAll('+', ' ').split(/=(.*)/s);
     const name = decode(key);
+    if (name === '' && part !== '') errors.push({ path: '', message: '未知的参数' });
     if (name === null || decode(value) === null) {
       errors.push({ path: shorten(name ?? key), message: '百分号编码有误' });
     }

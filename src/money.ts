@@ -10,14 +10,15 @@ const DECIMAL = /^(0|[1-9]\d{0,15})(\.\d{1,2})?$/;
 /** Decimals of up to 15 significant digits survive a double unchanged (IEEE 754 binary64); longer ones may not. */
 const SAFE_DIGITS = 15;
 
+const NOT_AN_AMOUNT = '须为十进制金额：字符串，或不超过 15 位有效数字的数值';
+
 /**
  * An amount above zero as a client writes it: a decimal string, or a JSON number that a float
  * cannot have changed. Becomes the decimal string.
  */
 export const PositiveAmount = z
-  .union([z.string(), z.number().refine(isSafeNumber)], {
-    error: (issue) =>
-      issue.input === undefined ? '必填' : '须为十进制金额：字符串，或不超过 15 位有效数字的数值',
+  .union([z.string(), z.number().refine(isSafeNumber, NOT_AN_AMOUNT)], {
+    error: (issue) => (issue.input === undefined ? '必填' : NOT_AN_AMOUNT),
   })
   .transform(String)
   .pipe(

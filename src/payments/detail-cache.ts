@@ -8,7 +8,7 @@
  * location may serve a detail for up to about a minute after the last purge, which is KV's own delay.
  */
 import * as z from 'zod';
-import { type Bindings, type PurgeMessage, settings } from '../env';
+import { type Bindings, type PurgeMessage, type Settings, settings } from '../env';
 import { describeError, writeLog } from '../http';
 
 const TTL_SECONDS = 1800;
@@ -90,8 +90,10 @@ export async function purgeDetail(cache: KVNamespace, paymentId: bigint): Promis
  * they do no harm. The first comes LATE_PURGE_SECONDS later. The second comes that long after the
  * database deadline, because a slow batch may commit when the first has already been.
  */
-export async function schedulePurges(env: Bindings, paymentId: bigint): Promise<void> {
-  const { DETAIL_CACHE, PURGE_QUEUE, DATABASE_TIMEOUT_MS } = settings(env);
+export async function schedulePurges(
+  { DETAIL_CACHE, PURGE_QUEUE, DATABASE_TIMEOUT_MS }: Settings,
+  paymentId: bigint,
+): Promise<void> {
   const delays = [LATE_PURGE_SECONDS, Math.ceil(DATABASE_TIMEOUT_MS / 1000) + LATE_PURGE_SECONDS];
   const body: PurgeMessage = { payment_id: String(paymentId) };
   try {

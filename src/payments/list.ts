@@ -48,7 +48,8 @@ const writtenTime = (zone: string) =>
 
 /** Where a page ended: the last row's created_at with all its microseconds, and its id. */
 const Cursor = once().transform((text, context) => {
-  const [, createdAt = '', id = ''] = /^(\S+) (\d+)$/.exec(decodeBase64Url(text) ?? '') ?? [];
+  const [, createdAt = '', id = ''] =
+    /^(.+\.\d{6}Z) (\d+)$/.exec(decodeBase64Url(text) ?? '') ?? [];
   const lastId = Id.safeParse(id);
   if (readWrittenTime(createdAt, 'UTC') && lastId.success) return { createdAt, id: lastId.data };
   context.addIssue('须为上一页返回的 next_cursor');

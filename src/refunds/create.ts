@@ -7,6 +7,7 @@ import { and, eq, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { type Database, inDatabase, lockTimeout } from '../database';
+import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { PositiveAmount } from '../money';
 import { purgeDetail, schedulePurges } from '../payments/detail-cache';
@@ -42,7 +43,7 @@ export const createRefund = new Hono<AppEnv>().post(
     const refundNo = key === undefined ? newRefundNo() : await refundNoOf(paymentId, key);
     const request = { paymentId, refundNo, ...c.req.valid('json') };
 
-    c.executionCtx.waitUntil(schedulePurges(c.env, paymentId));
+    c.executionCtx.waitUntil(schedulePurges(settings(c.env), paymentId));
     const { inserted, found } = await inDatabase(
       c,
       (db) => insertRefund(db, request, lockTimeout(c)),

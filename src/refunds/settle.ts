@@ -6,6 +6,7 @@ import { and, eq, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { type Database, inDatabase, lockTimeout } from '../database';
+import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { purgeDetail, schedulePurges } from '../payments/detail-cache';
 import { Id } from '../payments/payment';
@@ -22,7 +23,7 @@ export const settleRefund = new Hono<AppEnv>().patch(
     const { id: paymentId, refund_id: refundId } = c.req.valid('param');
     const { status } = c.req.valid('json');
 
-    c.executionCtx.waitUntil(schedulePurges(c.env, paymentId));
+    c.executionCtx.waitUntil(schedulePurges(settings(c.env), paymentId));
     const found = await inDatabase(c, (db) =>
       settle(db, { paymentId, refundId, status }, lockTimeout(c)),
     );

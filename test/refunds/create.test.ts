@@ -246,6 +246,7 @@ describe('a fault of the database', () => {
     { status: 503 },
     { status: 504 },
     { statusAfter: 502 },
+    { status: 400, body: { message: 'connection closed', code: '' } },
     { status: 400, body: { message: 'could not serialize access', code: '40001' } },
     { status: 400, body: { message: 'deadlock detected', code: '40P01' } },
   ] as const)('is met by a second try, and the refund is made once: %o', async (fault) => {
@@ -272,7 +273,7 @@ describe('a fault of the database', () => {
     { fault: { drop: 'before', times: 2 }, code: 50300, requests: 2 },
     { fault: { status: 503, times: 2 }, code: 50300, requests: 2 },
     {
-      fault: { status: 400, body: { message: 'password authentication failed' } },
+      fault: { status: 400, body: { message: 'password authentication failed', code: '' } },
       code: 50300,
       requests: 1,
     },
