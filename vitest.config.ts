@@ -18,8 +18,10 @@ export default defineConfig({
             wrangler: { configPath: './wrangler.toml' },
             miniflare: {
               bindings: {
+                AUTH_SECRET: 'a secret of the tests, at least 32 bytes long',
                 DATABASE_URL: inject('databaseUrl'),
                 NEON_FETCH_ENDPOINT: inject('neonFetchEndpoint'),
+                PROVIDER_URL: inject('providerUrl'),
               },
             },
           })),

@@ -9,6 +9,10 @@ import * as z from 'zod';
 export interface Bindings extends Env {
   /** The whole URL of a Neon-compatible HTTP endpoint. Unset in production, where the driver derives it from the host. */
   NEON_FETCH_ENDPOINT?: string;
+  AUTH_SECRET?: string;
+  AUTH_JWKS_URL?: string;
+  AUTH_ISSUER?: string;
+  AUTH_AUDIENCE?: string;
 }
 
 /** The body of a message of the purge queue. */
@@ -26,11 +30,16 @@ const binding = <T>(...methods: string[]) =>
     'the binding is missing in wrangler.toml',
   );
 
-const Settings = z.object({
+const optional = <T extends z.ZodType>(schema: T) =>
+  z.preprocess((value) => (value === '' ? undefined : value), schema.optional());
+
+const Variables = z.object({
   /** Where details are cached, under `payment:detail:{id}`. */
   DETAIL_CACHE: binding<KVNamespace>('get', 'put', 'delete'),
   /** Carries the purges that follow a change by some seconds. */
   PURGE_QUEUE: binding<Queue<PurgeMessage>>('sendBatch'),
+  /** Counts what an actor writes: 60 refunds and settlements a minute. */
+  WRITE_RATE_LIMIT: binding<RateLimit>('limit'),
   /** Secret: postgres://user:password@host/database of Neon. */
   DATABASE_URL: z
     .string('the secret is not set')
@@ -46,9 +55,38 @@ const Settings = z.object({
     .default(8000),
   /** The IANA zone in which a time without an offset is meant. */
   TIME_ZONE: z.string().refine(isTimeZone, 'not an IANA time zone').default('Asia/Shanghai'),
+  /** The origins whose pages may call the API, separated by commas. */
+  ALLOWED_ORIGINS: z
+    .string()
+    .default('')
+    .transform((list) => list.split(',').map((origin) => origin.trim())),
+  /** Secret of at least 32 bytes with which tokens are signed (HS256), for a deployment without an identity provider. */
+  AUTH_SECRET: optional(z.string().refine(isLongSecret, 'shorter than 32 bytes')),
+  /** The identity provider's keys (JWKS). Plain http only on this machine. */
+  AUTH_JWKS_URL: optional(z.string().refine(isKeysUrl, 'not an https URL')),
+  /** What `iss` must be. */
+  AUTH_ISSUER: optional(z.string()),
+  /** What `aud` must be or contain. */
+  AUTH_AUDIENCE: optional(z.string()),
 });
 
-/** The settings of this deployment, after validation. */
+/** The settings of this deployment, after validation. Without access control there are none: it fails closed. */
+const Settings = Variables.refine(
+  ({ AUTH_SECRET, AUTH_JWKS_URL }) => (AUTH_SECRET === undefined) !== (AUTH_JWKS_URL === undefined),
+  {
+    path: ['AUTH_SECRET or AUTH_JWKS_URL'],
+    error: 'set exactly one of the two, AUTH_JWKS_URL with AUTH_ISSUER and AUTH_AUDIENCE',
+    when: () => true,
+  },
+).refine(
+  ({ AUTH_JWKS_URL, AUTH_ISSUER, AUTH_AUDIENCE }) =>
+    AUTH_JWKS_URL === undefined || (AUTH_ISSUER !== undefined && AUTH_AUDIENCE !== undefined),
+  {
+    path: ['AUTH_ISSUER and AUTH_AUDIENCE'],
+    error: 'set both, or a token for any other application would do',
+    when: () => true,
+  },
+);
 export type Settings = z.output<typeof Settings>;
 
 /** Thrown by settings(): says which bindings or variables are missing or wrong, without their values. */
@@ -89,4 +127,16 @@ function isTimeZone(value: string): boolean {
   } catch {
     return false;
   }
+}
+
+function isLongSecret(value: string): boolean {
+  return new TextEncoder().encode(value).length >= 32;
+}
+
+function isKeysUrl(value: string): boolean {
+  if (!URL.canParse(value)) return false;
+  const { protocol, hostname } = new URL(value);
+  return (
+    protocol === 'https:' || (protocol === 'http:' && ['localhost', '127.0.0.1'].includes(hostname))
+  );
 }

@@ -6,15 +6,16 @@
 import { type Hook, zValidator } from '@hono/zod-validator';
 import { DrizzleQueryError } from 'drizzle-orm';
 import type { Context, ErrorHandler, MiddlewareHandler } from 'hono';
+import { cors } from 'hono/cors';
 import { HTTPException } from 'hono/http-exception';
 import { routePath } from 'hono/route';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type * as z from 'zod';
-import { type Bindings, NotConfiguredError } from './env';
+import { type Bindings, NotConfiguredError, settings } from './env';
 
 export type AppEnv = {
   Bindings: Bindings;
-  Variables: { requestId: string; log: RequestLog };
+  Variables: { requestId: string; log: RequestLog; actor: string };
 };
 
 /** What the request log says of one request, filled in as the request goes on. */
@@ -23,6 +24,10 @@ export interface RequestLog {
   code: number;
   databaseRequests: number;
   databaseMs: number;
+  /** Who is calling: the `sub` of the token. */
+  actor?: string;
+  /** Why a token was refused, by jose's code. */
+  refusal?: string;
   /** How the detail cache was used, where it was. */
   cache?: string;
   /** The fault behind a 5xx. */
@@ -33,6 +38,8 @@ export interface RequestLog {
 const ERRORS = {
   40000: [400, '请求参数有误'],
   40001: [400, '请求体不是有效的 JSON'],
+  40100: [401, '未提供有效的访问令牌'],
+  40300: [403, '没有执行此操作的权限'],
   40400: [404, '接口不存在'],
   40401: [404, '支付记录不存在'],
   40402: [404, '退款记录不存在'],
@@ -43,6 +50,7 @@ const ERRORS = {
   40903: [409, '退款已有其他结果'],
   41300: [413, '请求体过大'],
   41500: [415, '请求体须为 application/json'],
+  42900: [429, '退款请求过于频繁，请稍后重试'],
   50000: [500, '服务器内部错误'],
   50300: [503, '数据库暂时不可用，请稍后重试'],
   50301: [503, '服务尚未完成配置'],
@@ -119,6 +127,8 @@ export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c
     database_requests: log.databaseRequests,
     database_ms: Math.round(log.databaseMs),
     cache: log.cache ?? null,
+    actor: log.actor ?? null,
+    ...(log.refusal === undefined ? {} : { refusal: log.refusal }),
     ...(log.error === undefined ? {} : { error: describeError(log.error) }),
   });
 };
@@ -167,6 +177,33 @@ function textField(error: Error, field: string): string | undefined {
 function withoutSecrets(message: string): string {
   return message.replace(/postgres(ql)?:\/\/\S+/gi, 'postgres://…');
 }
+
+/** Keeps answers about payments out of every cache but our own. */
+export const noStore: MiddlewareHandler<AppEnv> = async function noStore(c, next) {
+  await next();
+  c.header('Cache-Control', 'no-store');
+};
+
+const allowOrigin = cors({
+  origin: (origin) => origin,
+  allowMethods: ['GET', 'POST', 'PATCH'],
+  allowHeaders: [
+    'Authorization',
+    'Cache-Control',
+    'Content-Type',
+    'Idempotency-Key',
+    'X-Request-Id',
+  ],
+  exposeHeaders: ['Cache-Status', 'Idempotent-Replayed', 'Retry-After', 'X-Request-Id'],
+  maxAge: 600,
+});
+
+/** Lets pages of the origins in ALLOWED_ORIGINS call the API, and nobody else's; cookies play no part. */
+export const crossOrigin: MiddlewareHandler<AppEnv> = async function crossOrigin(c, next) {
+  const origin = c.req.header('Origin');
+  if (origin === undefined || !settings(c.env).ALLOWED_ORIGINS.includes(origin)) return next();
+  return allowOrigin(c, next);
+};
 
 const MAX_BODY_BYTES = 16 * 1024;
 

@@ -1,8 +1,18 @@
 /** The table of contents: what every request passes through, every route, and the purge queue's consumer. */
 import { Hono } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
+import { secureHeaders } from 'hono/secure-headers';
 import type { Bindings } from './env';
-import { ApiError, type AppEnv, answerError, envelope, requestId, requestLog } from './http';
+import {
+  ApiError,
+  type AppEnv,
+  answerError,
+  crossOrigin,
+  envelope,
+  noStore,
+  requestId,
+  requestLog,
+} from './http';
 import { getPayment } from './payments/detail';
 import { purgeQueued } from './payments/detail-cache';
 import { listPayments } from './payments/list';
@@ -13,6 +23,9 @@ const app = new Hono<AppEnv>();
 
 app.use(requestId);
 app.use(requestLog);
+app.use(secureHeaders({ contentSecurityPolicy: { defaultSrc: ["'none'"] } }));
+app.use(noStore);
+app.use(crossOrigin);
 app.use(
   methodNotAllowed({
     app,

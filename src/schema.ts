@@ -102,6 +102,26 @@ export const paymentRefunds = pgTable(
   ],
 );
 
+/**
+ * Who moved a refund from which status to which, and in which request; from_status is null for its
+ * creation. Written in the transaction of the change; the database refuses UPDATE and DELETE.
+ */
+export const paymentRefundEvents = pgTable(
+  'payment_refund_events',
+  {
+    id: bigserial('id', { mode: 'bigint' }).primaryKey(),
+    refundId: bigint('refund_id', { mode: 'bigint' })
+      .notNull()
+      .references(() => paymentRefunds.id),
+    actor: varchar('actor', { length: 255 }).notNull(),
+    fromStatus: integer('from_status'),
+    toStatus: integer('to_status').notNull(),
+    requestId: varchar('request_id', { length: 64 }).notNull(),
+    createdAt: createdAt(),
+  },
+  (table) => [index('idx_payment_refund_events_refund_id').on(table.refundId)],
+);
+
 /** The order module's table, as far as this module reads it. */
 export const orders = pgTable('orders', {
   id: bigserial('id', { mode: 'bigint' }).primaryKey(),

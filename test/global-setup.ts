@@ -3,6 +3,7 @@
  * each test file makes a database of its own (harness.ts).
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -16,6 +17,8 @@ declare module 'vitest' {
     /** The connection string of the maintenance database. */
     databaseUrl: string;
     neonFetchEndpoint: string;
+    /** Where an identity provider publishes its keys: any path, empty until a test puts a JWKS there. */
+    providerUrl: string;
   }
 }
 
@@ -36,9 +39,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await client.end();
     await migrate(postgres.connectionString('template_payments'));
 
+    const provider = await startProvider();
+
+    project.provide('providerUrl', provider.url);
     project.provide('databaseUrl', postgres.connectionString());
     project.provide('neonFetchEndpoint', endpoint.url);
     return async () => {
+      provider.stop();
       await endpoint.stop();
       await postgres.stop();
       await removeFolder();
@@ -47,4 +54,31 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await removeFolder();
     throw error;
   }
+}
+
+/**
+ * PUT publishes a document at a path, DELETE withdraws it, GET shows it and says in X-Fetches how
+ * often it has been asked for.
+ */
+async function startProvider(): Promise<{ url: string; stop(): void }> {
+  const documents = new Map<string, { body: string; fetches: number }>();
+  const server = createServer(async (request, response) => {
+    const path = request.url ?? '/';
+    const document = documents.get(path);
+    if (request.method === 'PUT') {
+      const body = (await request.toArray()).join('');
+      documents.set(path, { body, fetches: document?.fetches ?? 0 });
+      response.end();
+    } else if (request.method === 'DELETE' || !document) {
+      documents.delete(path);
+      response.writeHead(request.method === 'DELETE' ? 204 : 404).end();
+    } else {
+      document.fetches += 1;
+      response.setHeader('X-Fetches', document.fetches).end(document.body);
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  if (typeof address !== 'object' || address === null) throw new Error('no port');
+  return { url: `http://127.0.0.1:${address.port}`, stop: () => server.close() };
 }

@@ -5,6 +5,7 @@
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test';
 import { env as bindings } from 'cloudflare:workers';
 import { type NeonQueryFunction, neon, neonConfig } from '@neondatabase/serverless';
+import { type JWTPayload, SignJWT } from 'jose';
 import { vi } from 'vitest';
 import { z } from 'zod';
 import type { ControlState, Fault } from '../dev/neon-faults';
@@ -30,17 +31,28 @@ export interface Reply<Data> {
 }
 
 export interface Call {
-  headers?: Record<string, string>;
+  /** `Authorization: undefined` sends none at all. */
+  headers?: Record<string, string | undefined>;
   /** Sent as JSON; a string is sent as it is. */
   body?: unknown;
   /** Other bindings than the test's. */
   env?: Partial<Bindings>;
 }
 
-const { NEON_FETCH_ENDPOINT, ...workerEnv }: Bindings = bindings;
-if (!NEON_FETCH_ENDPOINT) throw new Error('vitest.config.ts sets NEON_FETCH_ENDPOINT');
+const { NEON_FETCH_ENDPOINT, AUTH_SECRET, ...workerEnv }: Bindings = bindings;
+if (!NEON_FETCH_ENDPOINT || !AUTH_SECRET) throw new Error('vitest.config.ts sets them');
 const endpoint = NEON_FETCH_ENDPOINT;
+const authSecret = AUTH_SECRET;
 neonConfig.fetchEndpoint = endpoint;
+
+/** Signs claims as the deployment's own secret does; by default with everything that a token needs. */
+export function signToken(claims: JWTPayload = {}, secret = authSecret): Promise<string> {
+  const expires = Math.floor(Date.now() / 1000) + 3600;
+  const scope = 'payments:read refunds:create refunds:settle';
+  return new SignJWT({ sub: 'tester', scope, exp: expires, ...claims })
+    .setProtectedHeader({ alg: 'HS256' })
+    .sign(new TextEncoder().encode(secret));
+}
 
 /** A connection string like the maintenance database's, for another database. */
 export function databaseUrl(database: string): string {
@@ -58,15 +70,19 @@ export async function startApp(template = 'template_payments') {
   const queue = new FakeQueue();
   const env: Bindings = {
     ...workerEnv,
+    AUTH_SECRET: authSecret,
     DATABASE_URL: databaseUrl(database),
     NEON_FETCH_ENDPOINT: endpoint,
     DETAIL_CACHE: kv.at('SHA'),
     PURGE_QUEUE: queue.binding(),
+    // Tests write more than a person does; the limit has a test of its own.
+    WRITE_RATE_LIMIT: { limit: async () => ({ success: true }) },
   };
+  const token = await signToken();
   const control = new URL(`/control/${database}`, endpoint);
   const background = new Set<ExecutionContext>();
 
-  /** Sends a request to the Worker, and fails unless the answer is JSON in the envelope. */
+  /** Sends a request with a token for everything, and fails unless the answer is JSON in the envelope. */
   async function call<Data>(
     method: string,
     path: string,
@@ -75,7 +91,11 @@ export async function startApp(template = 'template_payments') {
   ): Promise<Reply<Data>> {
     const request = new Request(`https://api.test${path}`, {
       method,
-      headers: body === undefined ? headers : { 'Content-Type': 'application/json', ...headers },
+      headers: Object.entries({
+        Authorization: `Bearer ${token}`,
+        'Content-Type': body === undefined ? undefined : 'application/json',
+        ...headers,
+      }).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
       ...(body === undefined
         ? {}
         : { body: typeof body === 'string' ? body : JSON.stringify(body) }),

@@ -8,7 +8,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vite
 import { z } from 'zod';
 import type { Bindings } from '../src/env';
 import worker from '../src/index';
-import { type Call, insertPayment, startApp, type TestApp } from './harness';
+import { type Call, insertPayment, signToken, startApp, type TestApp } from './harness';
 
 let app: TestApp;
 /** Payments in status 支付成功 and 待支付, and one that does not exist. */
@@ -27,10 +27,16 @@ afterEach(() => app.idle());
 const anything = z.unknown();
 const REFUND = { amount: '1.00', reason: '商品缺货' };
 
+const token = await signToken();
+
 /** Sends a request as it is, for what the harness does not let through. */
 async function send(path: string, init: RequestInit = {}, env: Bindings = app.env) {
   const ctx = createExecutionContext();
-  const response = await worker.fetch(new Request(`https://api.test${path}`, init), env, ctx);
+  const request = new Request(`https://api.test${path}`, init);
+  if (!request.headers.has('Authorization')) {
+    request.headers.set('Authorization', `Bearer ${token}`);
+  }
+  const response = await worker.fetch(request, env, ctx);
   await waitOnExecutionContext(ctx);
   return response;
 }
@@ -148,11 +154,16 @@ describe('routing', () => {
 describe('the order of the checks', () => {
   const LARGE = 'x'.repeat(16 * 1024 + 1);
   const TEXT = { 'Content-Type': 'text/plain' };
+  const nobody = { ...TEXT, Authorization: 'Basic dTpw' };
+  const reader = signToken({ scope: 'payments:read' });
+  const limited = { WRITE_RATE_LIMIT: { limit: async () => ({ success: false }) } };
 
   // Each request lacks one thing fewer than the one before.
   it.each<[number, string, string, Call]>([
-    [40400, 'POST', '/nowhere/abc/refund', { body: LARGE, headers: TEXT }],
-    [40500, 'PUT', '/payments/abc/refund', { body: LARGE, headers: TEXT }],
+    [40400, 'POST', '/nowhere/abc/refund', { body: LARGE, headers: nobody }],
+    [40500, 'PUT', '/payments/abc/refund', { body: LARGE, headers: nobody }],
+    [40100, 'POST', '/payments/abc/refund', { body: LARGE, headers: nobody, env: limited }],
+    [42900, 'POST', '/payments/abc/refund', { body: LARGE, headers: TEXT, env: limited }],
     [41300, 'POST', '/payments/abc/refund', { body: LARGE, headers: TEXT }],
     [41500, 'POST', '/payments/abc/refund', { body: '{', headers: TEXT }],
     [40001, 'POST', '/payments/abc/refund', { body: '{' }],
@@ -161,7 +172,9 @@ describe('the order of the checks', () => {
     [40401, 'POST', `/payments/${UNKNOWN}/refund`, { body: REFUND }],
     [40900, 'POST', '/payments/2/refund', { body: { ...REFUND, amount: '100.01' } }],
     [40901, 'POST', '/payments/1/refund', { body: { ...REFUND, amount: '100.01' } }],
-    [40500, 'PUT', '/payments/abc/refunds/0', { body: LARGE, headers: TEXT }],
+    [40500, 'PUT', '/payments/abc/refunds/0', { body: LARGE, headers: nobody }],
+    [40100, 'PATCH', '/payments/abc/refunds/0', { body: LARGE, headers: nobody, env: limited }],
+    [42900, 'PATCH', '/payments/abc/refunds/0', { body: LARGE, headers: TEXT, env: limited }],
     [41300, 'PATCH', '/payments/abc/refunds/0', { body: LARGE, headers: TEXT }],
     [41500, 'PATCH', '/payments/abc/refunds/0', { body: '{', headers: TEXT }],
     [40001, 'PATCH', '/payments/abc/refunds/0', { body: '{' }],
@@ -171,6 +184,15 @@ describe('the order of the checks', () => {
   ])('comes to %i for %s %s', async (code, method, path, call) => {
     expect([paid, pending]).toEqual(['1', '2']);
     expect((await app.call(method, path, anything, call)).code).toBe(code);
+  });
+
+  it('looks at the scope after the token and before the rate', async () => {
+    const headers = { ...TEXT, Authorization: `Bearer ${await reader}` };
+    for (const path of ['/payments/abc/refund', '/payments/abc/refunds/0']) {
+      const method = path.endsWith('refund') ? 'POST' : 'PATCH';
+      const call = { body: LARGE, headers, env: limited };
+      expect((await app.call(method, path, anything, call)).code).toBe(40300);
+    }
   });
 });
 
@@ -328,6 +350,8 @@ describe('the request log', () => {
     database_requests: z.number(),
     database_ms: z.int().nonnegative(),
     cache: z.string().nullable(),
+    actor: z.string().nullable(),
+    refusal: z.string().optional(),
     error: z.record(z.string(), z.unknown()).optional(),
   });
 
@@ -358,7 +382,7 @@ describe('the request log', () => {
 
   const SECRET = 'S3CRET';
   const headers = {
-    Authorization: `Bearer ${SECRET}`,
+    Authorization: `Bearer ${token}`,
     Cookie: `session=${SECRET}`,
     'Idempotency-Key': SECRET,
     'User-Agent': SECRET,
@@ -382,6 +406,7 @@ describe('the request log', () => {
       database_requests: 1,
       database_ms: expect.any(Number),
       cache: null,
+      actor: 'tester',
     });
     expect(line.database_ms).toBeLessThanOrEqual(line.duration_ms + 1);
   });
@@ -407,6 +432,15 @@ describe('the request log', () => {
     [40000, 'GET', '/payments/:id', '/payments/S3CRET', { headers }],
     [40000, 'POST', '/payments/:id/refund', '/payments/1/refund', { headers, body: { S3CRET: 1 } }],
     [40001, 'POST', '/payments/:id/refund', '/payments/1/refund', { headers, body: 'S3CRET' }],
+    [40100, 'GET', '/payments', '/payments', { headers: { Authorization: 'Bearer S3CRET' } }],
+    [40100, 'GET', '/payments', '/payments', { headers: { Authorization: 'S3CRET' } }],
+    [
+      40100,
+      'GET',
+      '/payments',
+      '/payments',
+      { headers: { Authorization: `Bearer ${token}S3CRET` } },
+    ],
     [40400, 'GET', null, '/S3CRET', { headers }],
     [40401, 'GET', '/payments/:id', `/payments/${UNKNOWN}?S3CRET`, { headers }],
     [40500, 'DELETE', null, '/payments/S3CRET', { headers }],
@@ -442,6 +476,7 @@ describe('the request log', () => {
     const line = await logged(() => app.call(method, path, anything, call));
     expect(line).toMatchObject({ level: 'info', event: 'request', method, route, code });
     expect(lines.join()).not.toContain(SECRET);
+    expect(lines.join()).not.toContain(token);
   });
 
   it('has SQLSTATE, stack and table of a statement that failed, and the client only a bland text', async () => {
@@ -526,6 +561,7 @@ describe('the request log', () => {
       ['is no number', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: `8${SECRET}` }],
       ['is too short', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: '99' }],
       ['is too long', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: '20001' }],
+      ['is too short', 'AUTH_SECRET', { AUTH_SECRET: SECRET }],
       ['is no URL', 'NEON_FETCH_ENDPOINT', { NEON_FETCH_ENDPOINT: SECRET }],
       ['is not http', 'NEON_FETCH_ENDPOINT', { NEON_FETCH_ENDPOINT: `ftp://${SECRET}/sql` }],
     ])('names the variable that %s: %s', async (_, name, env) => {
@@ -544,10 +580,9 @@ describe('the request log', () => {
     });
 
     it('names everything that is missing, for every endpoint', async () => {
+      const missing = ['DETAIL_CACHE', 'PURGE_QUEUE', 'WRITE_RATE_LIMIT', 'DATABASE_URL'];
       const env = { ...app.env };
-      for (const name of ['DETAIL_CACHE', 'PURGE_QUEUE', 'DATABASE_URL']) {
-        Reflect.deleteProperty(env, name);
-      }
+      for (const name of missing) Reflect.deleteProperty(env, name);
       for (const [method, path, body] of [
         ['GET', '/payments'],
         ['GET', '/payments/1'],
@@ -563,7 +598,7 @@ describe('the request log', () => {
         expect((await send(path, init, env)).status).toBe(503);
         const line = Line.parse(JSON.parse(lines.at(-1) ?? ''));
         expect(line).toMatchObject({ code: 50301, database_requests: 0 });
-        for (const name of ['DETAIL_CACHE', 'PURGE_QUEUE', 'DATABASE_URL']) {
+        for (const name of missing) {
           expect(JSON.stringify(line.error)).toContain(`${name}: `);
         }
       }

@@ -1,11 +1,13 @@
 /**
- * Proves that the migration makes the specification's tables, column for column, with its indexes
+ * Proves that the migrations make the specification's tables, column for column, with its indexes
  * under its names; that the constraints hold whoever writes; that the list is read in index order;
  * and that an order module's own `orders` table is left alone.
  */
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
-import migration from '../drizzle/0000_payments.sql';
+import payments from '../drizzle/0000_payments.sql';
+import refundEvents from '../drizzle/0001_refund_events.sql';
+import appendOnly from '../drizzle/0002_refund_events_append_only.sql';
 import { insertPayment, startApp, type TestApp } from './harness';
 
 const anything = z.unknown();
@@ -59,9 +61,11 @@ async function run(app: TestApp, ...statements: string[]) {
   return app.sql.transaction(statements.map((statement) => app.sql.query(statement)));
 }
 
-const migrationStatements = migration.split('--> statement-breakpoint');
+const migrationStatements = [payments, refundEvents, appendOnly].flatMap((migration) =>
+  migration.split('--> statement-breakpoint'),
+);
 
-describe('the migration', () => {
+describe('the migrations', () => {
   const Columns = z.array(
     z.object({ column: z.string(), type: z.string(), length: z.number().nullable() }),
   );
@@ -73,7 +77,8 @@ describe('the migration', () => {
         SELECT table_name || '.' || column_name AS column, data_type AS type,
           character_maximum_length AS length
         FROM information_schema.columns
-        WHERE table_schema = ${schema} AND table_name LIKE 'payment%'
+        WHERE table_schema = ${schema}
+          AND table_name IN ('payments', 'payment_callbacks', 'payment_refunds')
         ORDER BY table_name, ordinal_position`,
     );
   const indexes = async (app: TestApp, schema: string) =>
@@ -83,7 +88,7 @@ describe('the migration', () => {
         FROM pg_indexes WHERE schemaname = ${schema} AND indexname LIKE 'idx%' ORDER BY indexname`,
     );
 
-  it('makes the columns and the indexes of the specification, and two more indexes', async () => {
+  it('make the columns and the indexes of the specification, and three more indexes', async () => {
     const app = await startApp();
     await run(
       app,
@@ -99,12 +104,13 @@ describe('the migration', () => {
     expect(made).toEqual(expect.arrayContaining(specified));
     const names = made.map(({ name }) => name);
     expect(names.filter((name) => specified.every((index) => index.name !== name))).toEqual([
+      'idx_payment_refund_events_refund_id',
       'idx_payments_created_at_id',
       'idx_payments_status_created_at_id',
     ]);
   });
 
-  it('keeps an orders table that is already there, and the API works over it', async () => {
+  it('keep an orders table that is already there, and the API works over it', async () => {
     const app = await startApp();
     await run(
       app,
@@ -146,7 +152,7 @@ describe('the migration', () => {
     await app.idle();
   });
 
-  it('applied to a database that has the tables changes nothing', async () => {
+  it('applied to a database that has the tables change nothing', async () => {
     const app = await startApp();
     const id = await insertPayment(app.sql);
     await expect(run(app, ...migrationStatements)).rejects.toMatchObject({ code: '42P07' });

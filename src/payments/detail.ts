@@ -3,13 +3,15 @@
  * detail cache where it is there, without touching the database; else from one statement, and so
  * from one snapshot, and then cached. A pending payment is not cached: others are about to change it.
  */
-import { eq, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
+import { type AnyColumn, eq, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
+import type { PgTable } from 'drizzle-orm/pg-core';
 import { Hono } from 'hono';
 import * as z from 'zod';
+import { authorize } from '../auth';
 import { type Database, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, validate } from '../http';
 import { refundableAmount } from '../refunds/refund';
-import { orders, paymentCallbacks, paymentRefunds, payments } from '../schema';
+import { orders, paymentCallbacks, paymentRefundEvents, paymentRefunds, payments } from '../schema';
 import { utc } from '../time';
 import { fillDetail, readDetail } from './detail-cache';
 import { Id, Payment } from './payment';
@@ -22,6 +24,15 @@ const Callback = z.object({
 });
 type Callback = z.infer<typeof Callback>;
 
+/** Who moved the refund to which status; from_status is null for its creation. */
+const RefundEvent = z.object({
+  actor: z.string(),
+  from_status: z.number().nullable(),
+  to_status: z.number(),
+  request_id: z.string(),
+  created_at: z.string(),
+});
+
 const DetailRefund = z.object({
   id: z.string(),
   refund_no: z.string(),
@@ -29,6 +40,7 @@ const DetailRefund = z.object({
   reason: z.string().nullable(),
   status: z.number(),
   created_at: z.string(),
+  events: z.array(RefundEvent),
 });
 type DetailRefund = z.infer<typeof DetailRefund>;
 
@@ -47,6 +59,7 @@ type PaymentDetail = z.infer<typeof PaymentDetail>;
 
 export const getPayment = new Hono<AppEnv>().get(
   '/payments/:id',
+  authorize('payments:read'),
   validate({ param: z.object({ id: Id }) }),
   async (c) => {
     const { id } = c.req.valid('param');
@@ -79,19 +92,32 @@ const PENDING = 0;
  * numbers they would pass through a float.
  */
 function selectDetail(db: Database, id: bigint) {
-  const callbacks = json<typeof Callback>({
+  const callback = json<typeof Callback>({
     id: sql`${paymentCallbacks.id}::text`,
     callback_no: paymentCallbacks.callbackNo,
     status: paymentCallbacks.status,
     created_at: utc(paymentCallbacks.createdAt),
   });
-  const refunds = json<typeof DetailRefund>({
+  const event = json<typeof RefundEvent>({
+    actor: paymentRefundEvents.actor,
+    from_status: paymentRefundEvents.fromStatus,
+    to_status: paymentRefundEvents.toStatus,
+    request_id: paymentRefundEvents.requestId,
+    created_at: utc(paymentRefundEvents.createdAt),
+  });
+  const refund = json<typeof DetailRefund>({
     id: sql`${paymentRefunds.id}::text`,
     refund_no: paymentRefunds.refundNo,
     amount: sql`${paymentRefunds.amount}::text`,
     reason: paymentRefunds.reason,
     status: paymentRefunds.status,
     created_at: utc(paymentRefunds.createdAt),
+    events: oldestFirst(
+      event,
+      paymentRefundEvents,
+      paymentRefundEvents.refundId,
+      paymentRefunds.id,
+    ),
   });
   return db
     .select({
@@ -107,12 +133,18 @@ function selectDetail(db: Database, id: bigint) {
       createdAt: utc(payments.createdAt),
       updatedAt: utc(payments.updatedAt),
       refundableAmount,
-      callbacks: sql<Callback[]>`(
-        SELECT coalesce(json_agg(${callbacks} ORDER BY ${paymentCallbacks.createdAt}, ${paymentCallbacks.id}), '[]')
-        FROM ${paymentCallbacks} WHERE ${paymentCallbacks.paymentId} = ${payments.id})`,
-      refunds: sql<DetailRefund[]>`(
-        SELECT coalesce(json_agg(${refunds} ORDER BY ${paymentRefunds.createdAt}, ${paymentRefunds.id}), '[]')
-        FROM ${paymentRefunds} WHERE ${paymentRefunds.paymentId} = ${payments.id})`,
+      callbacks: oldestFirst<Callback>(
+        callback,
+        paymentCallbacks,
+        paymentCallbacks.paymentId,
+        payments.id,
+      ),
+      refunds: oldestFirst<DetailRefund>(
+        refund,
+        paymentRefunds,
+        paymentRefunds.paymentId,
+        payments.id,
+      ),
     })
     .from(payments)
     .leftJoin(orders, eq(orders.id, payments.orderId))
@@ -125,6 +157,18 @@ function json<T extends z.ZodObject>(fields: Record<keyof T['shape'], SQLWrapper
     ([key, value]) => sql`${sql.raw(`'${key}'`)}, ${value}`,
   );
   return sql`json_build_object(${sql.join(pairs, sql`, `)})`;
+}
+
+/** The children of a row as a JSON array, in the order in which they were made. */
+function oldestFirst<Child>(
+  child: SQL,
+  table: PgTable & { createdAt: AnyColumn; id: AnyColumn },
+  parentId: AnyColumn,
+  id: AnyColumn,
+): SQL<Child[]> {
+  return sql<Child[]>`(
+    SELECT coalesce(json_agg(${child} ORDER BY ${table.createdAt}, ${table.id}), '[]')
+    FROM ${table} WHERE ${parentId} = ${id})`;
 }
 
 type Row = Awaited<ReturnType<typeof selectDetail>>[number];

@@ -6,6 +6,7 @@
 import { and, count, desc, eq, gte, inArray, lt, type SQL, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
+import { authorize } from '../auth';
 import { type Database, inDatabase } from '../database';
 import { settings } from '../env';
 import { type AppEnv, envelope, validate } from '../http';
@@ -48,8 +49,7 @@ const writtenTime = (zone: string) =>
 
 /** Where a page ended: the last row's created_at with all its microseconds, and its id. */
 const Cursor = once().transform((text, context) => {
-  const [, createdAt = '', id = ''] =
-    /^(.+\.\d{6}Z) (\d+)$/.exec(decodeBase64Url(text) ?? '') ?? [];
+  const [, createdAt = '', id = ''] = /^(.+\.\d{6}Z) (\d+)$/.exec(decodeCursor(text)) ?? [];
   const lastId = Id.safeParse(id);
   if (readWrittenTime(createdAt, 'UTC') && lastId.success) return { createdAt, id: lastId.data };
   context.addIssue('须为上一页返回的 next_cursor');
@@ -87,6 +87,7 @@ type ListQuery = z.output<ReturnType<typeof ListQuery>>;
 
 export const listPayments = new Hono<AppEnv>().get(
   '/payments',
+  authorize('payments:read'),
   validate((env) => ({ query: ListQuery(settings(env).TIME_ZONE) })),
   async (c) => {
     const query = c.req.valid('query');
@@ -172,7 +173,7 @@ function toPage(rows: Row[], size: number) {
     total: rows[0]?.total ?? 0,
     // Of an empty page there is still one row, the total beside no payment.
     list: shown.flatMap(({ payment, orderNo }) => (payment ? [toPayment(payment, orderNo)] : [])),
-    next_cursor: last ? encodeBase64Url(`${last.createdAt} ${last.id}`) : null,
+    next_cursor: last ? encodeCursor(`${last.createdAt} ${last.id}`) : null,
   };
 }
 
@@ -189,14 +190,14 @@ function toPayment(payment: NonNullable<Row['payment']>, orderNo: string | null)
   };
 }
 
-function encodeBase64Url(text: string): string {
-  return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+function encodeCursor(text: string): string {
+  return new TextEncoder().encode(text).toBase64({ alphabet: 'base64url', omitPadding: true });
 }
 
-function decodeBase64Url(text: string): string | null {
+function decodeCursor(cursor: string): string {
   try {
-    return atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+    return new TextDecoder().decode(Uint8Array.fromBase64(cursor, { alphabet: 'base64url' }));
   } catch {
-    return null;
+    return '';
   }
 }

@@ -6,6 +6,7 @@
 import { and, eq, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
+import { authorize, limitRate } from '../auth';
 import { type Database, inDatabase, lockTimeout } from '../database';
 import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
@@ -34,6 +35,8 @@ const RefundHeaders = z.object({
 
 export const createRefund = new Hono<AppEnv>().post(
   '/payments/:id/refund',
+  authorize('refunds:create'),
+  limitRate,
   jsonBody,
   validate({ param: z.object({ id: Id }), header: RefundHeaders, json: RefundBody }),
   async (c) => {
@@ -41,7 +44,13 @@ export const createRefund = new Hono<AppEnv>().post(
     const { 'Idempotency-Key': key } = c.req.valid('header');
     // Fixed before the first try, so that a second one, or a client's, finds what the first has made.
     const refundNo = key === undefined ? newRefundNo() : await refundNoOf(paymentId, key);
-    const request = { paymentId, refundNo, ...c.req.valid('json') };
+    const request = {
+      paymentId,
+      refundNo,
+      ...c.req.valid('json'),
+      actor: c.get('actor'),
+      requestId: c.get('requestId'),
+    };
 
     c.executionCtx.waitUntil(schedulePurges(settings(c.env), paymentId));
     const { inserted, found } = await inDatabase(
@@ -73,17 +82,13 @@ async function refundNoOf(paymentId: bigint, key: string): Promise<string> {
     'SHA-256',
     new TextEncoder().encode(`${paymentId}\n${key}`),
   );
-  return `RK${hex(new Uint8Array(digest, 0, 24))}`;
+  return `RK${new Uint8Array(digest, 0, 24).toHex()}`;
 }
 
 /** Time-ordered (UTC, to the millisecond) and random: R20261122131844123 and 64 random bits. */
 function newRefundNo(): string {
   const time = new Date().toISOString().replace(/\D/g, '');
-  return `R${time}${hex(crypto.getRandomValues(new Uint8Array(8)))}`;
-}
-
-function hex(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  return `R${time}${crypto.getRandomValues(new Uint8Array(8)).toHex()}`;
 }
 
 interface RefundRequest {
@@ -91,6 +96,8 @@ interface RefundRequest {
   refundNo: string;
   amount: string;
   reason: string;
+  actor: string;
+  requestId: string;
 }
 
 /**
@@ -101,17 +108,22 @@ interface RefundRequest {
  * a replay insert nothing; the third then finds the first refund, whatever the sum says by now.
  */
 async function insertRefund(db: Database, request: RefundRequest, lockTimeout: string) {
-  const { paymentId, refundNo, amount, reason } = request;
+  const { paymentId, refundNo, amount, reason, actor, requestId } = request;
   const [, inserted, [found]] = await db.batch([
     lockPayment(db, paymentId, lockTimeout),
     db.execute(sql`
-      INSERT INTO payment_refunds (payment_id, refund_no, amount, reason)
-      SELECT ${payments.id}, ${refundNo}::varchar, ${amount}::numeric, ${reason}::varchar
-      FROM ${payments}
-      WHERE ${payments.id} = ${paymentId}
-        AND ${payments.status} = 1
-        AND ${amount}::numeric <= ${unrefundedAmount}
-      ON CONFLICT (refund_no) DO NOTHING`),
+      WITH created AS (
+        INSERT INTO payment_refunds (payment_id, refund_no, amount, reason)
+        SELECT ${payments.id}, ${refundNo}::varchar, ${amount}::numeric, ${reason}::varchar
+        FROM ${payments}
+        WHERE ${payments.id} = ${paymentId}
+          AND ${payments.status} = 1
+          AND ${amount}::numeric <= ${unrefundedAmount}
+        ON CONFLICT (refund_no) DO NOTHING
+        RETURNING id, status
+      )
+      INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
+      SELECT id, ${actor}::varchar, NULL, status, ${requestId}::varchar FROM created`),
     db
       .select({
         status: payments.status,

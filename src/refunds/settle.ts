@@ -5,6 +5,7 @@
 import { and, eq, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
+import { authorize, limitRate } from '../auth';
 import { type Database, inDatabase, lockTimeout } from '../database';
 import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
@@ -17,16 +18,23 @@ const SettlementBody = z.strictObject({ status: RefundOutcome }, '须为 JSON �
 
 export const settleRefund = new Hono<AppEnv>().patch(
   '/payments/:id/refunds/:refund_id',
+  authorize('refunds:settle'),
+  limitRate,
   jsonBody,
   validate({ param: z.object({ id: Id, refund_id: Id }), json: SettlementBody }),
   async (c) => {
     const { id: paymentId, refund_id: refundId } = c.req.valid('param');
     const { status } = c.req.valid('json');
+    const settlement = {
+      paymentId,
+      refundId,
+      status,
+      actor: c.get('actor'),
+      requestId: c.get('requestId'),
+    };
 
     c.executionCtx.waitUntil(schedulePurges(settings(c.env), paymentId));
-    const found = await inDatabase(c, (db) =>
-      settle(db, { paymentId, refundId, status }, lockTimeout(c)),
-    );
+    const found = await inDatabase(c, (db) => settle(db, settlement, lockTimeout(c)));
 
     if (!found) throw new ApiError(40401);
     if (!found.refund) throw new ApiError(40402);
@@ -41,6 +49,8 @@ interface Settlement {
   paymentId: bigint;
   refundId: bigint;
   status: 1 | 2;
+  actor: string;
+  requestId: string;
 }
 
 /**
@@ -49,14 +59,17 @@ interface Settlement {
  * succeeded before; a settlement that comes again moves nothing and so changes nothing.
  */
 async function settle(db: Database, settlement: Settlement, lockTimeout: string) {
-  const { paymentId, refundId, status } = settlement;
+  const { paymentId, refundId, status, actor, requestId } = settlement;
   const [, , [found]] = await db.batch([
     lockPayment(db, paymentId, lockTimeout),
     db.execute(sql`
       WITH settled AS (
         UPDATE payment_refunds SET status = ${status}, updated_at = now()
         WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0
-        RETURNING amount, status
+        RETURNING id, amount, status
+      ), recorded AS (
+        INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
+        SELECT id, ${actor}::varchar, 0, status, ${requestId}::varchar FROM settled
       )
       UPDATE payments SET status = 3, refund_time = now(), updated_at = now()
       FROM settled

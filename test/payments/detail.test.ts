@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { PaymentDetail } from '../../src/payments/detail';
-import { insertPayment, startApp } from '../harness';
+import { insertPayment, signToken, startApp } from '../harness';
 
 const app = await startApp();
 
@@ -84,6 +84,7 @@ describe('TestGetPaymentDetail', () => {
           reason: null,
           status: 2,
           created_at: '2026-11-01T12:00:00.000Z',
+          events: [],
         },
         {
           id: '9007199254740998',
@@ -92,6 +93,7 @@ describe('TestGetPaymentDetail', () => {
           reason: '补差价',
           status: 1,
           created_at: '2026-11-02T00:00:00.000Z',
+          events: [],
         },
         {
           id: '9007199254740999',
@@ -100,6 +102,7 @@ describe('TestGetPaymentDetail', () => {
           reason: '少发',
           status: 0,
           created_at: '2026-11-02T00:00:00.000Z',
+          events: [],
         },
       ],
     });
@@ -119,6 +122,42 @@ describe('TestGetPaymentDetail', () => {
   test.for([0, 2, 3])('says that nothing is refundable in status %i', async (status) => {
     const id = await insertPayment(app.sql, { status });
     expect((await detail(id)).data.refundable_amount).toBe('0.00');
+  });
+
+  test('shows under each refund who did what, in which request', async () => {
+    const id = await insertPayment(app.sql);
+    const as = async (sub: string, requestId: string) => ({
+      Authorization: `Bearer ${await signToken({ sub })}`,
+      'X-Request-Id': requestId,
+    });
+    const refund = await app.call('POST', `/payments/${id}/refund`, z.object({ id: z.string() }), {
+      headers: await as('客服-小王', 'req-1'),
+      body: { amount: '1', reason: '拍错了' },
+    });
+    await app.call('PATCH', `/payments/${id}/refunds/${refund.data.id}`, z.unknown(), {
+      headers: await as('finance@example.com', 'req-2'),
+      body: { status: 1 },
+    });
+    const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    const { data } = await detail(id);
+    expect(data.refunds.map(({ events }) => events)).toEqual([
+      [
+        {
+          actor: '客服-小王',
+          from_status: null,
+          to_status: 0,
+          request_id: 'req-1',
+          created_at: time,
+        },
+        {
+          actor: 'finance@example.com',
+          from_status: 0,
+          to_status: 1,
+          request_id: 'req-2',
+          created_at: time,
+        },
+      ],
+    ]);
   });
 
   test('answers 40401 for a payment that does not exist', async () => {

@@ -1,0 +1,126 @@
+/**
+ * Who is calling, and what they may do. A JWT says both: one of an identity provider, checked with
+ * the provider's public keys, or one signed with a secret of this deployment. With neither
+ * configured every request is refused. Nobody is asked back: a token that was revoked is good until
+ * its exp.
+ */
+import type { Context, MiddlewareHandler } from 'hono';
+import { errors, jwtVerify } from 'jose';
+import * as z from 'zod';
+import { settings } from './env';
+import { ApiError, type AppEnv, describeError, writeLog } from './http';
+import { providerKey } from './provider-keys';
+
+/** What a caller may be allowed to do, as it stands in a token. */
+export type Scope = 'payments:read' | 'refunds:create' | 'refunds:settle';
+
+/** How far the issuer's clock and ours may be apart. */
+const CLOCK_SKEW_SECONDS = 60;
+
+/** Never HS256: a public key must not pass for a shared secret (algorithm confusion, RFC 8725 section 2.1). */
+const PROVIDER_ALGORITHMS = ['RS256', 'ES256', 'EdDSA'];
+
+/**
+ * Admits a request whose valid token has the scope, and sets the actor. Throws 40100 without such a
+ * token, 40300 without the scope, 50301 where access control is not configured or has no keys.
+ */
+export function authorize(scope: Scope): MiddlewareHandler<AppEnv> {
+  return async function authorize(c, next) {
+    const { actor, scopes } = await authenticate(c);
+    c.set('actor', actor);
+    c.get('log').actor = actor;
+    if (!scopes.includes(scope)) {
+      c.header('WWW-Authenticate', `Bearer error="insufficient_scope", scope="${scope}"`);
+      throw new ApiError(40300, { required_scope: scope });
+    }
+    await next();
+  };
+}
+
+/** The period of WRITE_RATE_LIMIT in wrangler.toml. */
+const RATE_PERIOD_SECONDS = 60;
+
+/**
+ * Refuses an actor who writes too often with 42900. Each Cloudflare location counts for itself and
+ * approximately; where it cannot, the request goes on: what guards the money is elsewhere.
+ */
+export const limitRate: MiddlewareHandler<AppEnv> = async function limitRate(c, next) {
+  const { success } = await settings(c.env)
+    .WRITE_RATE_LIMIT.limit({ key: c.get('actor') })
+    .catch((error: unknown) => {
+      writeLog('warn', 'rate_limit_failed', { error: describeError(error) });
+      return { success: true };
+    });
+  if (!success) {
+    c.header('Retry-After', String(RATE_PERIOD_SECONDS));
+    throw new ApiError(42900);
+  }
+  await next();
+};
+
+async function authenticate(c: Context<AppEnv>): Promise<Caller> {
+  const { AUTH_SECRET, AUTH_JWKS_URL, AUTH_ISSUER, AUTH_AUDIENCE } = settings(c.env);
+  const token = bearerToken(c);
+  if (token === null) {
+    c.header('WWW-Authenticate', 'Bearer');
+    throw new ApiError(40100);
+  }
+  const checks = {
+    requiredClaims: ['exp'],
+    clockTolerance: CLOCK_SKEW_SECONDS,
+    ...(AUTH_ISSUER === undefined ? {} : { issuer: AUTH_ISSUER }),
+    ...(AUTH_AUDIENCE === undefined ? {} : { audience: AUTH_AUDIENCE }),
+  };
+  try {
+    const { payload } = AUTH_JWKS_URL
+      ? await jwtVerify(
+          token,
+          providerKey(AUTH_JWKS_URL, (work) => c.executionCtx.waitUntil(work)),
+          { ...checks, algorithms: PROVIDER_ALGORITHMS },
+        )
+      : await jwtVerify(token, new TextEncoder().encode(AUTH_SECRET), {
+          ...checks,
+          algorithms: ['HS256'],
+        });
+    return Caller.parse(payload);
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    // Whatever a token can make the library throw, it is the token that is refused.
+    c.get('log').refusal = error instanceof errors.JOSEError ? error.code : 'ERR_JWT_CLAIMS';
+    c.header('WWW-Authenticate', 'Bearer error="invalid_token"');
+    throw new ApiError(40100);
+  }
+}
+
+/** Of the Authorization header; where there is none, of the one that Cloudflare Access adds. */
+function bearerToken(c: Context<AppEnv>): string | null {
+  const authorization = c.req.header('Authorization');
+  if (authorization === undefined) return c.req.header('Cf-Access-Jwt-Assertion') ?? null;
+  return /^Bearer +(\S+)$/i.exec(authorization)?.[1] ?? null;
+}
+
+const Permissions = z.object({
+  /** RFC 8693 section 4.2: a list separated by spaces. */
+  scope: z.string().optional(),
+  /** The same as an array, as some identity providers write it. */
+  permissions: z.array(z.string()).optional(),
+});
+
+/** Printable, and short enough to be kept with a refund. */
+const Actor = z.string().regex(/^\P{Cc}{1,255}$/u);
+
+/** The claims that count here. Cloudflare Access puts those of the identity provider under `custom`. */
+const Caller = Permissions.extend({
+  sub: z.string().optional(),
+  /** Cloudflare Access's name for a service token, whose sub is empty. */
+  common_name: z.string().optional(),
+  custom: Permissions.optional(),
+}).transform(({ sub, common_name, custom, ...permissions }) => ({
+  actor: Actor.parse(sub || common_name),
+  scopes: [permissions, custom ?? {}].flatMap(scopesOf),
+}));
+type Caller = z.output<typeof Caller>;
+
+function scopesOf({ scope = '', permissions = [] }: z.infer<typeof Permissions>): string[] {
+  return [...scope.split(' '), ...permissions];
+}
