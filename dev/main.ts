@@ -15,6 +15,7 @@ import { startNeonEndpoint } from './neon-endpoint.ts';
 import { DataDirInUseError, startPostgres } from './postgres.ts';
 import { insertSampleData } from './sample-data.ts';
 import { SetupError } from './setup-error.ts';
+import { developmentSecret, signToken } from './token.ts';
 import { startWorker, type Worker } from './worker.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -53,6 +54,7 @@ async function startLocally(): Promise<void> {
     port: FIRST_PORT + slot - 1,
     databaseUrl,
     endpoint: endpoint.url,
+    authSecret: await developmentSecret(),
     onLine: console.log,
   });
   await keep(worker, 'wrangler', worker.exited);
@@ -70,6 +72,7 @@ async function startOver(databaseUrl: string): Promise<void> {
   const name = createHash('sha256').update(`${host}${pathname}`).digest('hex').slice(0, 16);
   // For a proxy before another PostgreSQL; Neon itself is found by its host.
   const endpoint = process.env.NEON_FETCH_ENDPOINT || undefined;
+  const authSecret = await developmentSecret();
   const { part: worker } = await firstFreeSlot((slot) =>
     startWorker({
       root: ROOT,
@@ -77,6 +80,7 @@ async function startOver(databaseUrl: string): Promise<void> {
       port: FIRST_PORT + slot - 1,
       databaseUrl,
       endpoint,
+      authSecret,
       onLine: console.log,
     }),
   );
@@ -146,8 +150,13 @@ async function announce(
   if (shutdown !== undefined) return;
   const banner: Banner = {
     url: worker.url,
-    facts: [`API       ${worker.url}`, ...facts],
-    headers: [],
+    facts: [
+      `API       ${worker.url}`,
+      ...facts,
+      'Token     Below, for everything, good for 12 hours. Another:',
+      "          npm run token -- --sub me --scope 'payments:read refunds:create'",
+    ],
+    headers: [`Authorization: Bearer ${await signToken({ secret: await developmentSecret() })}`],
   };
   try {
     const paymentId = await findRefundablePayment(databaseUrl, endpoint);

@@ -22,6 +22,7 @@ export interface WorkerOptions {
   databaseUrl: string;
   /** NEON_FETCH_ENDPOINT; absent for Neon itself. */
   endpoint: string | undefined;
+  authSecret: string;
   onLine: (line: string) => void;
 }
 
@@ -37,7 +38,7 @@ export interface Worker {
 
 /** Starts wrangler. Throws LockedError where another copy uses the folder. */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { root, folder, databaseUrl, endpoint, onLine } = options;
+  const { root, folder, databaseUrl, endpoint, authSecret, onLine } = options;
   await mkdir(folder, { recursive: true });
   const guard = await startGuard({ lockFile: join(folder, 'lock'), onLine });
   const port = await findFreePort(options.port);
@@ -52,6 +53,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       // A developer's .env and .dev.vars are meant for other databases.
       ...['--env-file', '/dev/null'],
       ...(endpoint === undefined ? [] : ['--var', `NEON_FETCH_ENDPOINT:${endpoint}`]),
+      // Good for this API on this machine only, so others may see it in the list of processes.
+      ...['--var', `AUTH_SECRET:${authSecret}`],
       '--show-interactive-dev-session=false',
     ],
     cwd: root,
