@@ -59,7 +59,7 @@ const Variables = z.object({
   ALLOWED_ORIGINS: z
     .string()
     .default('')
-    .transform((list) => list.split(',').map((origin) => origin.trim())),
+    .transform((list) => list.split(',').flatMap((origin) => origin.trim() || [])),
   /** Secret of at least 32 bytes with which tokens are signed (HS256), for a deployment without an identity provider. */
   AUTH_SECRET: optional(z.string().refine(isLongSecret, 'shorter than 32 bytes')),
   /** The identity provider's keys (JWKS). Plain http only on this machine. */

@@ -254,10 +254,13 @@ export function validate<S extends Schemas>(
       const schema = given[target];
       if (schema) errors.push(...(await validateTarget(c, target, schema)));
     }
-    if (errors.length > 0) throw new ApiError(40000, { errors });
+    if (errors.length > 0) throw new ApiError(40000, { errors: errors.slice(0, MAX_ERRORS) });
     await next();
   };
 }
+
+/** More than any honest request can have, so that an answer is not larger than what it answers. */
+const MAX_ERRORS = 100;
 
 type CollectErrors = Hook<unknown, AppEnv, string, Target, Record<never, never>, z.ZodType>;
 

@@ -29,9 +29,5 @@ export const PositiveAmount = z
   );
 
 function isSafeNumber(value: number): boolean {
-  const digits = String(value)
-    .replace(/^-|e.*$/g, '')
-    .replace('.', '')
-    .replace(/^0+/, '');
-  return digits.length <= SAFE_DIGITS;
+  return String(value).replace(/[-.]/g, '').replace(/^0+/, '').length <= SAFE_DIGITS;
 }

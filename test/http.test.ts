@@ -320,6 +320,15 @@ describe('a body', () => {
     expect([response.status, await codeOf(response)]).toEqual([400, 40001]);
   });
 
+  it('with more that is wrong than anybody would read names the first hundred', async () => {
+    const fields = Array.from({ length: 1000 }, (_, index) => [`field${index}`, 1]);
+    const body = Object.fromEntries(fields);
+    const Errors = z.object({ errors: z.array(z.object({ path: z.string() })) });
+    const { data } = await app.call('PATCH', '/payments/1/refunds/1', Errors, { body });
+    expect(data.errors).toHaveLength(100);
+    expect(data.errors[0]).toMatchObject({ path: 'status' });
+  });
+
   it.each(['null', 'true', '1', '"text"', '[]', '[{"amount":"1.00","reason":"x"}]'])(
     'is refused as a whole when it is no object: %s',
     async (body) => {

@@ -26,9 +26,10 @@ const wholeNumber = (min: number, max: number) =>
     .transform(Number)
     .refine((value) => min <= value && value <= max, `须为 ${min} 到 ${max} 的整数`);
 
+/** Length counts code points, as VARCHAR does. */
 const exactText = (maxLength: number) =>
   once()
-    .max(maxLength, `最多 ${maxLength} 个字符`)
+    .refine((text) => [...text].length <= maxLength, `最多 ${maxLength} 个字符`)
     .regex(/^\P{Cc}*$/u, '不能包含控制字符');
 
 const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {

@@ -308,10 +308,10 @@ describe('a cursor', () => {
   const startWith = async (count: number, stepMicros: number) => {
     const app = await startApp();
     await app.sql`
-    INSERT INTO payments (order_id, payment_no, payment_method, amount, status, created_at)
-    SELECT n, 'PAY' || n, (ARRAY['alipay', 'wechat', 'bank'])[1 + n % 3], n, n % 4,
-      timestamptz '2026-11-01T00:00:00Z' + ${stepMicros} * n * interval '1 microsecond'
-    FROM generate_series(1, ${count}::int) AS n`;
+      INSERT INTO payments (order_id, payment_no, payment_method, amount, status, created_at)
+      SELECT n, 'PAY' || n, (ARRAY['alipay', 'wechat', 'bank'])[1 + n % 3], n, n % 4,
+        timestamptz '2026-11-01T00:00:00Z' + ${stepMicros} * n * interval '1 microsecond'
+      FROM generate_series(1, ${count}::int) AS n`;
     return app;
   };
 
