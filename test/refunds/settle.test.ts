@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { Refund } from '../../src/refunds/refund';
-import { insertPayment, startApp } from '../harness';
+import { insertPayment, signToken, startApp } from '../harness';
 
 const app = await startApp();
 
@@ -129,6 +129,68 @@ describe('an outcome', () => {
       data: { status: 1 },
     });
     expect(await stateOf(paymentId)).toEqual({ status: 3, refunded: true, refunds: [1] });
+  });
+});
+
+const Events = z.array(
+  z.object({ actor: z.string(), from_status: z.number().nullable(), to_status: z.number() }),
+);
+const eventsOf = async (refundId: string) =>
+  Events.parse(
+    await app.sql`
+      SELECT actor, from_status, to_status FROM payment_refund_events
+      WHERE refund_id = ${refundId} ORDER BY id`,
+  );
+
+describe('the record of who did what', () => {
+  test('has one event of a settlement that two actors send at once, again and again', async () => {
+    const paymentId = await insertPayment(app.sql);
+    const refundId = await insertRefund(paymentId, '100');
+    const replies = await Promise.all(
+      Array.from({ length: 20 }, async (_, index) =>
+        app.call('PATCH', `/payments/${paymentId}/refunds/${refundId}`, z.unknown(), {
+          headers: { Authorization: `Bearer ${await signToken({ sub: `actor-${index % 2}` })}` },
+          body: { status: 1 },
+        }),
+      ),
+    );
+    expect(replies.map((reply) => reply.status)).toEqual(Array(20).fill(200));
+    expect(await eventsOf(refundId)).toEqual([
+      { actor: expect.stringMatching(/^actor-[01]$/), from_status: 0, to_status: 1 },
+    ]);
+  });
+
+  test('has nothing of what was refused', async () => {
+    const paymentId = await insertPayment(app.sql);
+    const refundId = await insertRefund(paymentId, '100', 2);
+    expect((await settle(paymentId, refundId, 1)).code).toBe(40903);
+    expect(await eventsOf(refundId)).toEqual([]);
+  });
+
+  test('is written with the refund or not at all', async () => {
+    const paymentId = await insertPayment(app.sql);
+    await app.sql`ALTER TABLE payment_refund_events ADD CONSTRAINT full_up CHECK (false) NOT VALID`;
+    const reply = await app.call('POST', `/payments/${paymentId}/refund`, z.unknown(), {
+      body: { amount: '1', reason: '拍错了' },
+    });
+    await app.sql`ALTER TABLE payment_refund_events DROP CONSTRAINT full_up`;
+    expect(reply.code).toBe(50000);
+    expect(await app.sql`SELECT id FROM payment_refunds WHERE payment_id = ${paymentId}`).toEqual(
+      [],
+    );
+  });
+
+  test.for([
+    "UPDATE payment_refund_events SET actor = 'somebody else'",
+    'DELETE FROM payment_refund_events',
+    'TRUNCATE payment_refund_events',
+    'UPDATE payment_refund_events SET actor = actor WHERE false',
+  ])('cannot be changed: %s', async (statement) => {
+    const paymentId = await insertPayment(app.sql);
+    const refundId = await insertRefund(paymentId, '100');
+    await settle(paymentId, refundId, 1);
+    await expect(app.sql.query(statement)).rejects.toMatchObject({ code: '23001' });
+    expect(await eventsOf(refundId)).toHaveLength(1);
   });
 });
 
