@@ -19,7 +19,7 @@ export type AppEnv = {
 };
 
 /** What the request log says of one request, filled in as the request goes on. */
-export interface RequestLog {
+interface RequestLog {
   /** 0, or the error code answered. */
   code: number;
   databaseRequests: number;
