@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import worker from '../../src/index';
 import { PaymentDetail } from '../../src/payments/detail';
-import { insertPayment, startApp } from '../harness';
+import { insertPayment, signToken, startApp } from '../harness';
 
 const app = await startApp();
 
@@ -204,7 +204,10 @@ async function refundAndDie(id: string): Promise<void> {
   };
   const request = new Request(`https://api.test/payments/${id}/refund`, {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
+    headers: {
+      Authorization: `Bearer ${await signToken()}`,
+      'Content-Type': 'application/json',
+    },
     body: JSON.stringify({ amount: '40', reason: '部分退款' }),
   });
   const env = { ...app.env, DETAIL_CACHE: { ...app.env.DETAIL_CACHE, ...dead } };
