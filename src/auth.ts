@@ -8,7 +8,8 @@ import type { Context, MiddlewareHandler } from 'hono';
 import { errors, jwtVerify } from 'jose';
 import * as z from 'zod';
 import { settings } from './env';
-import { ApiError, type AppEnv, describeError, writeLog } from './http';
+import { ApiError, type AppEnv } from './http';
+import { describeError, writeLog } from './log';
 import { providerKey } from './provider-keys';
 
 /** What a caller may be allowed to do, as it stands in a token. */

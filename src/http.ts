@@ -1,38 +1,21 @@
 /**
  * What every endpoint shares on the wire: the envelope, the closed list of error codes, validation
- * in that shape, and the request log. An error that a client can cause has its code and its text
+ * in that shape. An error that a client can cause has its code and its text
  * here; anything else is logged whole and answered blandly.
  */
 import { type Hook, zValidator } from '@hono/zod-validator';
-import { DrizzleQueryError } from 'drizzle-orm';
 import type { Context, ErrorHandler, MiddlewareHandler } from 'hono';
 import { cors } from 'hono/cors';
 import { HTTPException } from 'hono/http-exception';
-import { routePath } from 'hono/route';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type * as z from 'zod';
 import { type Bindings, NotConfiguredError, settings } from './env';
+import type { RequestLog } from './log';
 
 export type AppEnv = {
   Bindings: Bindings;
   Variables: { requestId: string; log: RequestLog; actor: string };
 };
-
-/** What the request log says of one request, filled in as the request goes on. */
-interface RequestLog {
-  /** 0, or the error code answered. */
-  code: number;
-  databaseRequests: number;
-  databaseMs: number;
-  /** Who is calling: the `sub` of the token. */
-  actor?: string;
-  /** Why a token was refused, by jose's code. */
-  refusal?: string;
-  /** How the detail cache was used, where it was. */
-  cache?: string;
-  /** The fault behind a 5xx. */
-  error?: unknown;
-}
 
 /** Every error of the API: its HTTP status and its text. */
 const ERRORS = {
@@ -108,75 +91,6 @@ export const requestId: MiddlewareHandler<AppEnv> = async function requestId(c, 
   await next();
   c.header('X-Request-Id', id);
 };
-
-/** Writes one JSON line for each request: never a parameter, a token or a connection string. */
-export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c, next) {
-  const began = performance.now();
-  const log: RequestLog = { code: 0, databaseRequests: 0, databaseMs: 0 };
-  c.set('log', log);
-  await next();
-
-  const route = routePath(c, -1);
-  writeLog(log.error === undefined ? 'info' : 'error', 'request', {
-    request_id: c.get('requestId'),
-    method: c.req.method,
-    route: route.endsWith('*') ? null : route,
-    status: c.res.status,
-    code: log.code,
-    duration_ms: Math.round(performance.now() - began),
-    database_requests: log.databaseRequests,
-    database_ms: Math.round(log.databaseMs),
-    cache: log.cache ?? null,
-    actor: log.actor ?? null,
-    ...(log.refusal === undefined ? {} : { refusal: log.refusal }),
-    ...(log.error === undefined ? {} : { error: describeError(log.error) }),
-  });
-};
-
-/** One JSON line on the console, where Workers Logs indexes its fields. */
-export function writeLog(
-  level: 'info' | 'warn' | 'error',
-  event: string,
-  fields: Record<string, unknown>,
-): void {
-  console[level](JSON.stringify({ level, event, ...fields }));
-}
-
-/**
- * An error for the log: names, stack, SQLSTATE and what PostgreSQL says of the place, with all
- * causes. Left out is whatever may hold parameters or secrets: the message of a DrizzleQueryError
- * (it quotes them), of SQLSTATE class 22 (it quotes the value), `detail`, `where` and the query.
- */
-export function describeError(error: unknown): Record<string, unknown> {
-  if (!(error instanceof Error)) return { name: typeof error };
-  const sqlstate = textField(error, 'code');
-  const quotesParameters = error instanceof DrizzleQueryError || sqlstate?.startsWith('22');
-  const cause = error.cause ?? Reflect.get(error, 'sourceError');
-  return {
-    name: error instanceof DrizzleQueryError ? 'DrizzleQueryError' : error.name,
-    ...(quotesParameters ? {} : { message: withoutSecrets(error.message) }),
-    ...(sqlstate === undefined ? {} : { sqlstate }),
-    ...Object.fromEntries(
-      ['severity', 'schema', 'table', 'column', 'constraint', 'routine']
-        .map((field) => [field, textField(error, field)])
-        .filter(([, value]) => value !== undefined),
-    ),
-    stack: (error.stack ?? '')
-      .split('\n')
-      .filter((line) => /^\s+at /.test(line))
-      .map((line) => line.trim()),
-    ...(cause === undefined || cause === null ? {} : { cause: describeError(cause) }),
-  };
-}
-
-function textField(error: Error, field: string): string | undefined {
-  const value: unknown = Reflect.get(error, field);
-  return typeof value === 'string' ? value : undefined;
-}
-
-function withoutSecrets(message: string): string {
-  return message.replace(/postgres(ql)?:\/\/\S+/gi, 'postgres://…');
-}
 
 /** Keeps answers about payments out of every cache but our own. */
 export const noStore: MiddlewareHandler<AppEnv> = async function noStore(c, next) {

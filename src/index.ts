@@ -11,8 +11,8 @@ import {
   envelope,
   noStore,
   requestId,
-  requestLog,
 } from './http';
+import { requestLog } from './log';
 import { getPayment } from './payments/detail';
 import { purgeQueued } from './payments/detail-cache';
 import { listPayments } from './payments/list';

@@ -5,7 +5,8 @@
  * is down, the keys that are known go on being used.
  */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
-import { ApiError, describeError, writeLog } from './http';
+import { ApiError } from './http';
+import { describeError, writeLog } from './log';
 
 /** After this a key that the provider has withdrawn is no longer accepted. */
 const FRESH_MS = 600_000;

@@ -9,7 +9,7 @@
  */
 import * as z from 'zod';
 import { type Bindings, type PurgeMessage, type Settings, settings } from '../env';
-import { describeError, writeLog } from '../http';
+import { describeError, writeLog } from '../log';
 
 const TTL_SECONDS = 1800;
 

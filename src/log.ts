@@ -1,0 +1,93 @@
+/**
+ * The log: one JSON line a request, and one for what happens beside it. It never holds a parameter,
+ * a token or a connection string; an unexpected fault is in it whole but for those.
+ */
+import { DrizzleQueryError } from 'drizzle-orm';
+import type { MiddlewareHandler } from 'hono';
+import { routePath } from 'hono/route';
+import type { AppEnv } from './http';
+
+/** What the request log says of one request, filled in as the request goes on. */
+export interface RequestLog {
+  /** 0, or the error code answered. */
+  code: number;
+  databaseRequests: number;
+  databaseMs: number;
+  /** Who is calling: the `sub` of the token. */
+  actor?: string;
+  /** Why a token was refused, by jose's code. */
+  refusal?: string;
+  /** How the detail cache was used, where it was. */
+  cache?: string;
+  /** The fault behind a 5xx. */
+  error?: unknown;
+}
+
+/** Writes one JSON line for each request: never a parameter, a token or a connection string. */
+export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c, next) {
+  const began = performance.now();
+  const log: RequestLog = { code: 0, databaseRequests: 0, databaseMs: 0 };
+  c.set('log', log);
+  await next();
+
+  const route = routePath(c, -1);
+  writeLog(log.error === undefined ? 'info' : 'error', 'request', {
+    request_id: c.get('requestId'),
+    method: c.req.method,
+    route: route.endsWith('*') ? null : route,
+    status: c.res.status,
+    code: log.code,
+    duration_ms: Math.round(performance.now() - began),
+    database_requests: log.databaseRequests,
+    database_ms: Math.round(log.databaseMs),
+    cache: log.cache ?? null,
+    actor: log.actor ?? null,
+    ...(log.refusal === undefined ? {} : { refusal: log.refusal }),
+    ...(log.error === undefined ? {} : { error: describeError(log.error) }),
+  });
+};
+
+/** One JSON line on the console, where Workers Logs indexes its fields. */
+export function writeLog(
+  level: 'info' | 'warn' | 'error',
+  event: string,
+  fields: Record<string, unknown>,
+): void {
+  console[level](JSON.stringify({ level, event, ...fields }));
+}
+
+/**
+ * An error for the log: names, stack, SQLSTATE and what PostgreSQL says of the place, with all
+ * causes. Left out is whatever may hold parameters or secrets: the message of a DrizzleQueryError
+ * (it quotes them), of SQLSTATE class 22 (it quotes the value), `detail`, `where` and the query.
+ */
+export function describeError(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { name: typeof error };
+  const sqlstate = textField(error, 'code');
+  const quotesParameters = error instanceof DrizzleQueryError || sqlstate?.startsWith('22');
+  const cause = error.cause ?? Reflect.get(error, 'sourceError');
+  return {
+    name: error instanceof DrizzleQueryError ? 'DrizzleQueryError' : error.name,
+    ...(quotesParameters ? {} : { message: withoutSecrets(error.message) }),
+    ...(sqlstate === undefined ? {} : { sqlstate }),
+    ...Object.fromEntries(
+      ['severity', 'schema', 'table', 'column', 'constraint', 'routine']
+        .map((field) => [field, textField(error, field)])
+        .filter(([, value]) => value !== undefined),
+    ),
+    stack: (error.stack ?? '')
+      .split('\n')
+      .filter((line) => /^\s+at /.test(line))
+      .map((line) => line.trim()),
+    ...(cause === undefined || cause === null ? {} : { cause: describeError(cause) }),
+  };
+}
+
+function textField(error: Error, field: string): string | undefined {
+  const value: unknown = Reflect.get(error, field);
+  return typeof value === 'string' ? value : undefined;
+}
+
+function withoutSecrets(message: string): string {
+  return message.replace(/postgres(ql)?:\/\/\S+/gi, 'postgres://…');
+}
