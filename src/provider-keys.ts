@@ -11,8 +11,8 @@ import { describeError, writeLog } from './log';
 /** After this a key that the provider has withdrawn is no longer accepted. */
 const FRESH_MS = 600_000;
 
-/** The least time between two fetches that unknown keys cause. */
-const UNKNOWN_KEY_MS = 60_000;
+/** The least time between two fetches that unknown keys cause, and between two that failed. */
+const RETRY_MS = 60_000;
 
 const FETCH_TIMEOUT_MS = 5_000;
 
@@ -61,6 +61,8 @@ export function providerKey(
     } catch (error) {
       if (!keys) throw new ApiError(50301, null, error);
       writeLog('error', 'provider_keys_stale', { error: describeError(error) });
+      // Not every request waits for a provider that is down: the next one to try comes in a minute.
+      provider.fetchedAt = Date.now() - FRESH_MS + RETRY_MS;
       return keys;
     }
   }
@@ -69,7 +71,7 @@ export function providerKey(
   async function newerKeys(known: KeySet): Promise<KeySet | null> {
     if (provider.keys && provider.keys !== known) return provider.keys;
     if (!provider.pending) {
-      if (Date.now() - provider.askedAt < UNKNOWN_KEY_MS) return null;
+      if (Date.now() - provider.askedAt < RETRY_MS) return null;
       provider.askedAt = Date.now();
     }
     return refresh().catch((error: unknown) => {
