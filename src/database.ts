@@ -11,6 +11,7 @@ import type { Context } from 'hono';
 import { settings } from './env';
 import { ApiError, type AppEnv } from './http';
 
+/** Drizzle over the connection of one request. */
 export type Database = NeonHttpDatabase;
 
 const NEON_ENDPOINT = neonConfig.fetchEndpoint;
@@ -23,16 +24,19 @@ neonConfig.fetchFunction = async (url: string, init: RequestInit) => {
 
 /**
  * Runs one request's database work: one statement, or one batch (READ COMMITTED, whatever the
- * database's default is). Throws ApiError 50300 (unreachable or refusing) or 50400 (too slow), both
+ * database's default is). `work` may be called twice; `lockTimeout` is for its lock_timeout: half of
+ * the time that is left, since getting a row takes two waits (its place in the queue, then its
+ * holder). So what was given up on does not commit later than its purges expect. Throws ApiError 50300 (unreachable or refusing) or 50400 (too slow), both
  * with `dataIfUnavailable`, or 50000 (a fault of ours).
  */
 export async function inDatabase<T>(
   c: Context<AppEnv>,
-  work: (db: Database) => Promise<T>,
+  work: (db: Database, lockTimeout: string) => Promise<T>,
   dataIfUnavailable: Record<string, string> | null = null,
 ): Promise<T> {
   const { DATABASE_URL, NEON_FETCH_ENDPOINT, DATABASE_TIMEOUT_MS } = settings(c.env);
   neonConfig.fetchEndpoint = NEON_FETCH_ENDPOINT ?? NEON_ENDPOINT;
+  const deadline = Date.now() + DATABASE_TIMEOUT_MS;
   const signal = AbortSignal.timeout(DATABASE_TIMEOUT_MS);
   const client = neon(DATABASE_URL, { isolationLevel: 'ReadCommitted', fetchOptions: { signal } });
   const db = drizzle(client);
@@ -41,7 +45,7 @@ export async function inDatabase<T>(
   const began = performance.now();
   const attempt = () => {
     log.databaseRequests += 1;
-    return work(db);
+    return work(db, `${Math.max(1, Math.floor((deadline - Date.now()) / 2))}ms`);
   };
   try {
     return await attempt().catch((error: unknown) => {
@@ -54,15 +58,6 @@ export async function inDatabase<T>(
   } finally {
     log.databaseMs += performance.now() - began;
   }
-}
-
-/**
- * How long a statement of ours may wait for a row lock, as a value for lock_timeout. Half the
- * deadline, since getting a row takes two waits (its place in the queue, then its holder): a
- * request that has been given up on must not commit later than its purges expect.
- */
-export function lockTimeout(c: Context<AppEnv>): string {
-  return `${Math.floor(settings(c.env).DATABASE_TIMEOUT_MS / 2)}ms`;
 }
 
 /** What went wrong: PostgreSQL's word, the endpoint's, no answer at all, or an error of our own. */

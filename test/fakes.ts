@@ -20,10 +20,12 @@ interface Version {
 export class FakeKv {
   /** While set, every operation fails. */
   down = false;
-  /** While set, every operation hangs. */
-  hanging = false;
+  /** While set, every operation tells it and hangs for ever. */
+  onHang: (() => void) | null = null;
   /** Operations so far, as `get`, `put`, `delete`. */
   operations: string[] = [];
+  /** When `delete` was called. */
+  deletes: number[] = [];
   private readonly versions = new Map<string, Version[]>();
   private readonly edges = new Map<string, { value: string | null; until: number }>();
 
@@ -47,6 +49,7 @@ export class FakeKv {
         this.write(key, value, location, Date.now() + expirationTtl * 1000);
       },
       delete: async (key) => {
+        this.deletes.push(Date.now());
         await this.operate('delete');
         this.write(key, null, location, Number.POSITIVE_INFINITY);
       },
@@ -57,7 +60,10 @@ export class FakeKv {
 
   private async operate(operation: string): Promise<void> {
     this.operations.push(operation);
-    if (this.hanging) await new Promise(() => {});
+    if (this.onHang) {
+      this.onHang();
+      await new Promise(() => {});
+    }
     if (this.down) throw new Error('KV failed: 500 Internal Server Error');
   }
 
@@ -118,15 +124,24 @@ export class FakeQueue {
         body,
       })),
     );
+    // getQueueResult() says which messages are to be retried, but not with which delay.
+    const delays = new Map<string, number>();
+    for (const message of batch.messages) {
+      const retry = message.retry.bind(message);
+      message.retry = (options) => {
+        delays.set(message.id, options?.delaySeconds ?? 0);
+        retry(options);
+      };
+    }
     const ctx = createExecutionContext();
     await consumer(batch, env, ctx);
     const result = await getQueueResult(batch, ctx);
-    for (const { msgId, delaySeconds = 0 } of result.retryMessages) {
+    for (const { msgId } of result.retryMessages) {
       const message = due[Number(msgId)];
       if (!message) throw new Error(`no message ${msgId}`);
       this.messages.push({
         body: message.body,
-        dueAt: Date.now() + delaySeconds * 1000,
+        dueAt: Date.now() + (delays.get(msgId) ?? 0) * 1000,
         attempts: message.attempts + 1,
       });
     }

@@ -83,6 +83,8 @@ export async function startApp(template = 'template_payments') {
   const token = await signToken();
   const control = new URL(`/control/${database}`, endpoint);
   const background = new Set<ExecutionContext>();
+  let consumer = 'SHA';
+  const deliver = () => queue.deliver(worker.queue, { ...env, DETAIL_CACHE: kv.at(consumer) });
 
   /** Sends a request with a token for everything, and fails unless the answer is JSON in the envelope. */
   async function call<Data>(
@@ -133,7 +135,12 @@ export async function startApp(template = 'template_payments') {
     },
 
     /** Delivers the queue's messages that are due. */
-    deliver: () => queue.deliver(worker.queue, env),
+    deliver,
+
+    /** The location in which the queue is consumed from now on. */
+    consumeIn(location: string): void {
+      consumer = location;
+    },
 
     /** Lets faked time pass, from one message that the queue has due to the next. */
     async pass(seconds: number): Promise<void> {
@@ -142,7 +149,7 @@ export async function startApp(template = 'template_payments') {
         const due = queue.messages.map((message) => message.dueAt);
         const next = Math.min(until, ...due.filter((time) => time > Date.now()));
         await vi.advanceTimersByTimeAsync(next - Date.now());
-        await queue.deliver(worker.queue, env);
+        await deliver();
       }
     },
 

@@ -1,4 +1,4 @@
-/** The Worker between miniflare's own KV and Queue, as wrangler.toml binds them: no fakes. */
+/** The Worker between what a deployment gives it: miniflare's own KV and Queue, and a database role of its own. */
 import { env as bindings } from 'cloudflare:workers';
 import { expect, test, vi } from 'vitest';
 import { z } from 'zod';
@@ -24,4 +24,44 @@ test('fills KV, purges it on a refund, and purges it again from the queue', asyn
 
   await DETAIL_CACHE.put(key, JSON.stringify(body));
   await vi.waitUntil(async () => (await DETAIL_CACHE.get(key)) === null, { timeout: 20_000 });
+});
+
+test('needs no more of the database than the role that SECURITY.md recommends', async () => {
+  const role = `api_${crypto.randomUUID().replaceAll('-', '')}`;
+  const id = await insertPayment(app.sql);
+  await app.sql.transaction(
+    [
+      `CREATE ROLE ${role} LOGIN PASSWORD 'api'`,
+      `GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${role}`,
+      `GRANT INSERT, UPDATE ON payment_refunds TO ${role}`,
+      `GRANT UPDATE ON payments TO ${role}`,
+      `GRANT INSERT ON payment_refund_events TO ${role}`,
+      `GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ${role}`,
+    ].map((statement) => app.sql.query(statement)),
+  );
+  const own = { DATABASE_URL: app.env.DATABASE_URL.replace(/\/\/[^@]*@/, `//${role}:api@`) };
+
+  const Created = z.object({ id: z.string() });
+  const refund = await app.call('POST', `/payments/${id}/refund`, Created, {
+    env: own,
+    body: { amount: '100', reason: '全额退款' },
+  });
+  const settled = await app.call(
+    'PATCH',
+    `/payments/${id}/refunds/${refund.data.id}`,
+    z.unknown(),
+    {
+      env: own,
+      body: { status: 1 },
+    },
+  );
+  const detail = await app.call('GET', `/payments/${id}`, PaymentDetail, {
+    env: own,
+    headers: { 'Cache-Control': 'no-cache' },
+  });
+  const list = await app.call('GET', '/payments', z.unknown(), { env: own });
+  expect([refund, settled, detail, list].map((reply) => reply.status)).toEqual([
+    201, 200, 200, 200,
+  ]);
+  expect(detail.data.status).toBe(3);
 });

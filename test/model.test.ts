@@ -189,6 +189,7 @@ const SETTLED_AT_LAST: Command[] = [
 ];
 
 const app = await startApp();
+app.consumeIn('IAD');
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'] });

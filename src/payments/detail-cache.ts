@@ -4,11 +4,14 @@
  * KV is eventually consistent, caches misses, takes one write per second and key, and cannot
  * compare and set. So nothing about money is ever decided from it, and staleness is bounded thus:
  * a fill is dropped when its SELECT began too long ago, and every change is followed by a purge at
- * once and by later ones that remove what a slow reader put back in between. What remains: another
- * location may serve a detail for up to about a minute after the last purge, which is KV's own delay.
+ * once and by later ones that remove what a slow reader put back in between. What remains: KV may
+ * serve an old detail for about a minute after the last purge, another location always may. And a
+ * body stored before a deployment is served as it was until its TTL ends.
  */
+import type { Context } from 'hono';
 import * as z from 'zod';
 import { type Bindings, type PurgeMessage, type Settings, settings } from '../env';
+import type { AppEnv } from '../http';
 import { describeError, writeLog } from '../log';
 
 const TTL_SECONDS = 1800;
@@ -22,8 +25,8 @@ const FILL_WINDOW_MS = 2_000;
 /** From a change to the purge that removes late fills: the window, and time for such a put to arrive. */
 const LATE_PURGE_SECONDS = 5;
 
-/** A request waits no longer than this for KV: by then the database would have answered. */
-const KV_TIMEOUT_MS = 1_000;
+/** Nobody waits longer than this for KV or the queue: by then the database would have answered. */
+const TIMEOUT_MS = 1_000;
 
 const key = (paymentId: bigint | string) => `payment:detail:${paymentId}`;
 
@@ -43,7 +46,7 @@ export async function readDetail(cache: KVNamespace, paymentId: bigint): Promise
 async function inTime<T>(work: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | null = null;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error('KV did not answer in time')), KV_TIMEOUT_MS);
+    timer = setTimeout(() => reject(new Error('no answer in time')), TIMEOUT_MS);
   });
   try {
     return await Promise.race([work, late]);
@@ -69,14 +72,14 @@ export async function fillDetail(
 ): Promise<void> {
   if (Date.now() - selectBeganAt > FILL_WINDOW_MS) return;
   try {
-    await cache.put(key(paymentId), body, { expirationTtl: TTL_SECONDS });
+    await inTime(cache.put(key(paymentId), body, { expirationTtl: TTL_SECONDS }));
   } catch (error) {
     writeLog('warn', 'detail_cache_fill_failed', { error: describeError(error) });
   }
 }
 
 /** Removes the detail now. A failure is logged and does not matter for long: the late purges follow. */
-export async function purgeDetail(cache: KVNamespace, paymentId: bigint): Promise<void> {
+async function purgeDetail(cache: KVNamespace, paymentId: bigint): Promise<void> {
   try {
     await inTime(cache.delete(key(paymentId)));
   } catch (error) {
@@ -85,19 +88,37 @@ export async function purgeDetail(cache: KVNamespace, paymentId: bigint): Promis
 }
 
 /**
- * Sees to the purges after the one at once. Called before a change is sent to the database, so
- * that a crash between its commit and its purge still ends in one; for a change that was refused
- * they do no harm. The first comes LATE_PURGE_SECONDS later. The second comes that long after the
- * database deadline, because a slow batch may commit when the first has already been.
+ * Runs a change of a payment with all its purges: the late ones are on their way before the change
+ * is sent, so that a crash after its commit still ends in one; the one at once follows whatever
+ * came of it, because a change whose answer was lost may have been committed. For a change that
+ * was refused they do no harm.
  */
-export async function schedulePurges(
+export async function withPurges<T>(
+  c: Context<AppEnv>,
+  paymentId: bigint,
+  change: () => Promise<T>,
+): Promise<T> {
+  const deployment = settings(c.env);
+  c.executionCtx.waitUntil(schedulePurges(deployment, paymentId));
+  try {
+    return await change();
+  } finally {
+    await purgeDetail(deployment.DETAIL_CACHE, paymentId);
+  }
+}
+
+/**
+ * Sees to the late purges. The first comes LATE_PURGE_SECONDS from now. The second comes that long
+ * after the database deadline, because a slow batch may commit when the first has already been.
+ */
+async function schedulePurges(
   { DETAIL_CACHE, PURGE_QUEUE, DATABASE_TIMEOUT_MS }: Settings,
   paymentId: bigint,
 ): Promise<void> {
   const delays = [LATE_PURGE_SECONDS, Math.ceil(DATABASE_TIMEOUT_MS / 1000) + LATE_PURGE_SECONDS];
   const body: PurgeMessage = { payment_id: String(paymentId) };
   try {
-    await PURGE_QUEUE.sendBatch(delays.map((delaySeconds) => ({ body, delaySeconds })));
+    await inTime(PURGE_QUEUE.sendBatch(delays.map((delaySeconds) => ({ body, delaySeconds }))));
   } catch (error) {
     writeLog('error', 'detail_purge_not_queued', { error: describeError(error) });
     await Promise.all(

@@ -9,6 +9,7 @@ import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize } from '../auth';
 import { type Database, inDatabase } from '../database';
+import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, validate } from '../http';
 import { refundableAmount } from '../refunds/refund';
 import { orders, paymentCallbacks, paymentRefundEvents, paymentRefunds, payments } from '../schema';
@@ -70,7 +71,8 @@ export const getPayment = new Hono<AppEnv>().get(
       return c.body(body, 200, { 'Content-Type': 'application/json' });
     };
 
-    const cached = bypass ? null : await readDetail(c.env.DETAIL_CACHE, id);
+    const { DETAIL_CACHE } = settings(c.env);
+    const cached = bypass ? null : await readDetail(DETAIL_CACHE, id);
     if (cached !== null) return outcome(cached, 'hit');
 
     const selectBeganAt = Date.now();
@@ -79,7 +81,7 @@ export const getPayment = new Hono<AppEnv>().get(
 
     const body = JSON.stringify(envelope('获取成功', toPaymentDetail(row)));
     if (row.status !== PENDING) {
-      c.executionCtx.waitUntil(fillDetail(c.env.DETAIL_CACHE, id, body, selectBeganAt));
+      c.executionCtx.waitUntil(fillDetail(DETAIL_CACHE, id, body, selectBeganAt));
     }
     return outcome(body, bypass ? 'bypass' : 'miss');
   },

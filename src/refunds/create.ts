@@ -7,14 +7,20 @@ import { and, eq, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize, limitRate } from '../auth';
-import { type Database, inDatabase, lockTimeout } from '../database';
-import { settings } from '../env';
+import { type Database, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { PositiveAmount } from '../money';
-import { purgeDetail, schedulePurges } from '../payments/detail-cache';
+import { withPurges } from '../payments/detail-cache';
 import { Id } from '../payments/payment';
 import { paymentRefunds, payments } from '../schema';
-import { lockPayment, refundableAmount, refundColumns, toRefund, unrefundedAmount } from './refund';
+import {
+  isLocked,
+  lockPayment,
+  refundableAmount,
+  refundColumns,
+  toRefund,
+  unrefundedAmount,
+} from './refund';
 
 /** Length counts code points, as VARCHAR(255) does. */
 const Reason = z
@@ -52,11 +58,10 @@ export const createRefund = new Hono<AppEnv>().post(
       requestId: c.get('requestId'),
     };
 
-    c.executionCtx.waitUntil(schedulePurges(settings(c.env), paymentId));
-    const { inserted, found } = await inDatabase(
-      c,
-      (db) => insertRefund(db, request, lockTimeout(c)),
-      { refund_no: refundNo },
+    const { inserted, found } = await withPurges(c, paymentId, () =>
+      inDatabase(c, (db, lockTimeout) => insertRefund(db, request, lockTimeout), {
+        refund_no: refundNo,
+      }),
     );
 
     if (!found) throw new ApiError(40401);
@@ -67,7 +72,6 @@ export const createRefund = new Hono<AppEnv>().post(
     }
     if (!found.sameRequest) throw new ApiError(40902);
 
-    await purgeDetail(c.env.DETAIL_CACHE, paymentId);
     // Without a key nobody else knows this refund_no: a row not inserted now was inserted by a try whose answer was lost.
     if (inserted || key === undefined)
       return c.json(envelope('创建成功', toRefund(found.refund)), 201);
@@ -109,7 +113,7 @@ interface RefundRequest {
  */
 async function insertRefund(db: Database, request: RefundRequest, lockTimeout: string) {
   const { paymentId, refundNo, amount, reason, actor, requestId } = request;
-  const [, inserted, [found]] = await db.batch([
+  const [[locked], inserted, [found]] = await db.batch([
     lockPayment(db, paymentId, lockTimeout),
     db.execute(sql`
       WITH created AS (
@@ -118,6 +122,7 @@ async function insertRefund(db: Database, request: RefundRequest, lockTimeout: s
         FROM ${payments}
         WHERE ${payments.id} = ${paymentId}
           AND ${payments.status} = 1
+          AND ${isLocked(paymentId)}
           AND ${amount}::numeric <= ${unrefundedAmount}
         ON CONFLICT (refund_no) DO NOTHING
         RETURNING id, status
@@ -138,5 +143,6 @@ async function insertRefund(db: Database, request: RefundRequest, lockTimeout: s
       )
       .where(eq(payments.id, paymentId)),
   ]);
-  return { inserted: inserted.rowCount === 1, found };
+  // A payment that appeared after the first statement was not locked by it: it did not exist yet.
+  return { inserted: inserted.rowCount === 1, found: locked && found };
 }

@@ -44,6 +44,7 @@ interface RefundRow {
   createdAt: string;
 }
 
+/** The JSON of a row of refundColumns. */
 export function toRefund(row: RefundRow): Refund {
   return {
     id: String(row.id),
@@ -64,13 +65,21 @@ export const refundableAmount: SQL<string> = sql<string>`(CASE WHEN ${payments.s
 
 /**
  * The first statement of every batch that changes a payment's refunds: takes the payment's row
- * lock, under which all such batches stand in line. The wait for it ends with lock_timeout, which
- * is set for this transaction before the row is locked, in the same statement.
+ * lock, under which all such batches stand in line, and notes for isLocked() that it did. The wait
+ * ends with lock_timeout, which is set for this transaction before the row is locked.
  */
 export function lockPayment(db: Database, paymentId: bigint, lockTimeout: string) {
   return db
-    .select({ lockTimeout: sql`set_config('lock_timeout', ${lockTimeout}, true)` })
+    .select({
+      lockTimeout: sql`set_config('lock_timeout', ${lockTimeout}, true)`,
+      locked: sql`set_config('payments.locked', ${String(paymentId)}, true)`,
+    })
     .from(payments)
     .where(eq(payments.id, paymentId))
     .for('update');
+}
+
+/** Whether this transaction holds the lock: a payment that was committed after lockPayment() looked is not locked. */
+export function isLocked(paymentId: bigint): SQL {
+  return sql`current_setting('payments.locked', true) = ${String(paymentId)}`;
 }

@@ -6,10 +6,9 @@ import { and, eq, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize, limitRate } from '../auth';
-import { type Database, inDatabase, lockTimeout } from '../database';
-import { settings } from '../env';
+import { type Database, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
-import { purgeDetail, schedulePurges } from '../payments/detail-cache';
+import { withPurges } from '../payments/detail-cache';
 import { Id } from '../payments/payment';
 import { paymentRefunds, payments } from '../schema';
 import { lockPayment, RefundOutcome, refundColumns, toRefund } from './refund';
@@ -33,14 +32,13 @@ export const settleRefund = new Hono<AppEnv>().patch(
       requestId: c.get('requestId'),
     };
 
-    c.executionCtx.waitUntil(schedulePurges(settings(c.env), paymentId));
-    const found = await inDatabase(c, (db) => settle(db, settlement, lockTimeout(c)));
+    const found = await withPurges(c, paymentId, () =>
+      inDatabase(c, (db, lockTimeout) => settle(db, settlement, lockTimeout)),
+    );
 
     if (!found) throw new ApiError(40401);
     if (!found.refund) throw new ApiError(40402);
     if (found.refund.status !== status) throw new ApiError(40903, { status: found.refund.status });
-
-    await purgeDetail(c.env.DETAIL_CACHE, paymentId);
     return c.json(envelope('更新成功', toRefund(found.refund)));
   },
 );
