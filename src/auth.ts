@@ -108,7 +108,10 @@ const Permissions = z.object({
 });
 
 /** Printable, and short enough to be kept with a refund. */
-const Actor = z.string().regex(/^\P{Cc}{1,255}$/u);
+const Actor = z
+  .string()
+  .regex(/^\P{Cc}{1,255}$/u)
+  .refine((text) => text.isWellFormed());
 
 /** The claims that count here. Cloudflare Access puts those of the identity provider under `custom`. */
 const Caller = Permissions.extend({

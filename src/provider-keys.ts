@@ -2,17 +2,23 @@
  * The public keys of the identity provider (JWKS), kept per isolate. A key that the provider has
  * just begun to sign with is fetched when its first token arrives; unknown keys cause one such fetch
  * a minute at most, so that forged tokens cannot be used to flood the provider. While the provider
- * is down, the keys that are known go on being used.
+ * is down, the keys that are known go on being used for an hour.
  */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
 import { ApiError } from './http';
 import { describeError, writeLog } from './log';
 
-/** After this a key that the provider has withdrawn is no longer accepted. */
+/** After this the keys are fetched again, and one that the provider has withdrawn is forgotten. */
 const FRESH_MS = 600_000;
 
-/** The least time between two fetches that unknown keys cause, and between two that failed. */
-const RETRY_MS = 60_000;
+/** After this keys are not used any more, even if the provider cannot be asked. */
+const STALE_MS = 3_600_000;
+
+/** The least time between two fetches that unknown keys cause. */
+const UNKNOWN_KEY_MS = 60_000;
+
+/** How long after a failed fetch nobody tries again: every request would wait for it. */
+const FAILED_MS = 10_000;
 
 const FETCH_TIMEOUT_MS = 5_000;
 
@@ -21,10 +27,12 @@ type KeySet = ReturnType<typeof createLocalJWKSet>;
 interface Provider {
   keys?: KeySet;
   fetchedAt: number;
+  failedAt: number;
   /** When an unknown key last caused a fetch. */
   askedAt: number;
-  /** The fetch under way, for all requests that wait for it. */
+  /** The fetch under way, for all requests that wait for it, and when it began. */
   pending?: Promise<KeySet> | undefined;
+  pendingSince: number;
 }
 
 const providers = new Map<string, Provider>();
@@ -38,7 +46,12 @@ export function providerKey(
   url: string,
   waitUntil: (work: Promise<unknown>) => void,
 ): JWTVerifyGetKey {
-  const provider = providers.get(url) ?? { fetchedAt: 0, askedAt: 0 };
+  const provider = providers.get(url) ?? {
+    fetchedAt: 0,
+    failedAt: 0,
+    askedAt: 0,
+    pendingSince: 0,
+  };
   providers.set(url, provider);
 
   return async (header, token) => {
@@ -54,16 +67,16 @@ export function providerKey(
   };
 
   async function currentKeys(): Promise<KeySet> {
-    const { keys, fetchedAt } = provider;
+    const { keys, fetchedAt, failedAt } = provider;
     if (keys && Date.now() - fetchedAt < FRESH_MS) return keys;
+    const usable = Date.now() - fetchedAt < STALE_MS ? keys : undefined;
     try {
+      if (Date.now() - failedAt < FAILED_MS) throw new Error('the JWKS could not be had just now');
       return await refresh();
     } catch (error) {
-      if (!keys) throw new ApiError(50301, null, error);
+      if (!usable) throw new ApiError(50301, null, error);
       writeLog('error', 'provider_keys_stale', { error: describeError(error) });
-      // Not every request waits for a provider that is down: the next one to try comes in a minute.
-      provider.fetchedAt = Date.now() - FRESH_MS + RETRY_MS;
-      return keys;
+      return usable;
     }
   }
 
@@ -71,7 +84,7 @@ export function providerKey(
   async function newerKeys(known: KeySet): Promise<KeySet | null> {
     if (provider.keys && provider.keys !== known) return provider.keys;
     if (!provider.pending) {
-      if (Date.now() - provider.askedAt < RETRY_MS) return null;
+      if (Date.now() - provider.askedAt < UNKNOWN_KEY_MS) return null;
       provider.askedAt = Date.now();
     }
     return refresh().catch((error: unknown) => {
@@ -81,17 +94,27 @@ export function providerKey(
   }
 
   function refresh(): Promise<KeySet> {
-    provider.pending ??= fetchKeys(url)
+    // One that is older than its time-out belongs to a request that was killed, and will never end.
+    if (provider.pending && Date.now() - provider.pendingSince < FETCH_TIMEOUT_MS) {
+      return provider.pending;
+    }
+    const pending = fetchKeys(url)
       .then((keys) => {
         provider.keys = keys;
         provider.fetchedAt = Date.now();
         return keys;
       })
+      .catch((error: unknown) => {
+        provider.failedAt = Date.now();
+        throw error;
+      })
       .finally(() => {
-        provider.pending = undefined;
+        if (provider.pending === pending) provider.pending = undefined;
       });
-    waitUntil(provider.pending.catch(() => {}));
-    return provider.pending;
+    provider.pending = pending;
+    provider.pendingSince = Date.now();
+    waitUntil(pending.catch(() => {}));
+    return pending;
   }
 }
 

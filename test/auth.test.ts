@@ -93,6 +93,7 @@ describe('a token signed with the secret', () => {
     ['has no sub', () => without('sub')],
     ['has an empty sub', () => sign({ sub: '' })],
     ['has a sub with a line break', () => sign({ sub: 'a\nb' })],
+    ['has a sub that is no Unicode text', () => withClaims({ sub: 'a\ud800' })],
     ['has a sub that is too long to be kept', () => sign({ sub: 'a'.repeat(256) })],
     ['has a scope that is no text', () => sign({ scope: ['payments:read'] })],
     ['has permissions that are no list', () => sign({ permissions: 'payments:read' })],
@@ -257,6 +258,10 @@ describe('an identity provider', () => {
     const token = bearer(await sign('ES256'));
     expect(await list(token, environment(url))).toMatchObject({ status: 503, code: 50301 });
     await publish(url, 'ES256');
+    // Within seconds of a failure nobody tries again, so that nobody waits for a provider that is down.
+    expect((await list(token, environment(url))).code).toBe(50301);
+    expect(await fetches(url)).toBe(0);
+    vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 11_000);
     expect((await list(token, environment(url))).status).toBe(200);
 
     const asked = await fetches(url);
@@ -267,6 +272,9 @@ describe('an identity provider', () => {
     }
     // One of them has tried, and the provider's own answer to this test counts as well.
     expect((await fetches(url)) - asked).toBe(2);
+
+    vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 3_600_000);
+    expect((await list(token, environment(url))).code).toBe(50301);
   });
 
   test('that answers something else than keys is 50301', async () => {
