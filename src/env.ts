@@ -55,11 +55,6 @@ const Variables = z.object({
     .default(8000),
   /** The IANA zone in which a time without an offset is meant. */
   TIME_ZONE: z.string().refine(isTimeZone, 'not an IANA time zone').default('Asia/Shanghai'),
-  /** The origins whose pages may call the API, separated by commas. */
-  ALLOWED_ORIGINS: z
-    .string()
-    .default('')
-    .transform((list) => list.split(',').flatMap((origin) => origin.trim() || [])),
   /** Secret of at least 32 bytes with which tokens are signed (HS256), for a deployment without an identity provider. */
   AUTH_SECRET: optional(z.string().refine(isLongSecret, 'shorter than 32 bytes')),
   /** The identity provider's keys (JWKS). Plain http only on this machine. */
@@ -87,6 +82,7 @@ const Settings = Variables.refine(
     when: () => true,
   },
 );
+/** What settings() gives. */
 export type Settings = z.output<typeof Settings>;
 
 /** Thrown by settings(): says which bindings or variables are missing or wrong, without their values. */

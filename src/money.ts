@@ -8,7 +8,7 @@ import * as z from 'zod';
 const DECIMAL = /^(0|[1-9]\d{0,15})(\.\d{1,2})?$/;
 
 /** Decimals of up to 15 significant digits survive a double unchanged (IEEE 754 binary64); longer ones may not. */
-const SAFE_DIGITS = 15;
+const EXACT_DIGITS = 15;
 
 const NOT_AN_AMOUNT = '须为十进制金额：字符串，或不超过 15 位有效数字的数值';
 
@@ -17,7 +17,7 @@ const NOT_AN_AMOUNT = '须为十进制金额：字符串，或不超过 15 位�
  * cannot have changed. Becomes the decimal string.
  */
 export const PositiveAmount = z
-  .union([z.string(), z.number().refine(isSafeNumber, NOT_AN_AMOUNT)], {
+  .union([z.string(), z.number().refine((value) => isExact(String(value)), NOT_AN_AMOUNT)], {
     error: (issue) => (issue.input === undefined ? '必填' : NOT_AN_AMOUNT),
   })
   .transform(String)
@@ -28,6 +28,9 @@ export const PositiveAmount = z
       .refine((text) => /[1-9]/.test(text), '须大于 0'),
   );
 
-function isSafeNumber(value: number): boolean {
-  return String(value).replace(/[-.]/g, '').replace(/^0+/, '').length <= SAFE_DIGITS;
+/** Whether a decimal, as it is written, has so few significant digits that a float keeps its value. */
+export function isExact(decimal: string): boolean {
+  return (
+    decimal.replace(/e.*$/i, '').replace(/[-.]/g, '').replace(/^0+/, '').length <= EXACT_DIGITS
+  );
 }

@@ -340,6 +340,28 @@ describe('a body', () => {
     },
   );
 
+  it("that breaks off is its sender's fault", async () => {
+    const body = new ReadableStream({
+      pull(controller) {
+        controller.enqueue(new TextEncoder().encode('{"amount"'));
+        controller.error(new Error('gone'));
+      },
+    });
+    expect(await codeOf(await refund({ headers: JSON_TYPE, body }))).toBe(40001);
+  });
+
+  it.each([
+    '12.34000000000000001',
+    '1234567890123456',
+    '0.1000000000000000055',
+    '1.000000000000000e2',
+  ])('with an amount that a float may have changed is refused: %s', async (amount) => {
+    const body = `{"amount":${amount},"reason":"退款"}`;
+    const reply = await app.call('POST', `/payments/${UNKNOWN}/refund`, anything, { body });
+    expect(reply.code).toBe(40000);
+    expect(JSON.stringify(reply.data)).toContain('"path":"amount"');
+  });
+
   it('may begin with a byte order mark', async () => {
     const body = `\ufeff${JSON.stringify(REFUND)}`;
     expect(await codeOf(await refund({ headers: JSON_TYPE, body }))).toBe(40401);
@@ -622,7 +644,7 @@ describe('GET /health', () => {
     for (const name of Object.keys(bare)) Reflect.deleteProperty(bare, name);
     const requests = await app.databaseRequests(async () => {
       for (const env of [app.env, bare]) {
-        const response = await send('/health', {}, env);
+        const response = await send('/health', { headers: { Origin: 'https://a.test' } }, env);
         expect(response.status).toBe(200);
         expect(await response.json()).toEqual({
           code: 0,

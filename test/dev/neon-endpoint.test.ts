@@ -479,12 +479,13 @@ describe('the controls', () => {
 
   it('delay a request, before or after it is executed', async () => {
     for (const when of ['before', 'after'] as const) {
-      await faults({ delayMs: 200, when });
-      const started = Date.now();
-      await insert();
-      expect(Date.now() - started).toBeGreaterThanOrEqual(190);
+      await faults({ delayMs: 1000, when });
+      const delayed = insert().then(() => 'delayed');
+      await expect.poll(async () => (await state()).faults).toBe(0);
+      expect(await Promise.race([delayed, insert().then(() => 'not delayed')])).toBe('not delayed');
+      await delayed;
     }
-    expect(await inserted()).toBe(2);
+    expect(await inserted()).toBe(4);
   });
 
   it.each([500, 502, 503, 504, 507])('answer %i instead of executing', async (status) => {
