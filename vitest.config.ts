@@ -7,7 +7,7 @@ process.env.DATABASE_URL = 'postgres://unused@unused/unused';
 export default defineConfig({
   test: {
     globalSetup: './test/global-setup.ts',
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     // Much of a test is waiting for the database, so a small machine has use for more than cores - 1.
     maxWorkers: 3,
     // The request log; `npm test -- --silent=false` shows it.
