@@ -79,7 +79,7 @@ async function authenticate(c: Context<AppEnv>): Promise<Caller> {
           providerKey(AUTH_JWKS_URL, (work) => c.executionCtx.waitUntil(work)),
           { ...checks, algorithms: PROVIDER_ALGORITHMS },
         )
-      : await jwtVerify(token, new TextEncoder().encode(AUTH_SECRET), {
+      : await jwtVerify(token, await secretKey(AUTH_SECRET), {
           ...checks,
           algorithms: ['HS256'],
         });
@@ -91,6 +91,21 @@ async function authenticate(c: Context<AppEnv>): Promise<Caller> {
     c.header('WWW-Authenticate', 'Bearer error="invalid_token"');
     throw new ApiError(40100);
   }
+}
+
+/** The key made of the secret last seen: importing it would cost each request as much as using it. */
+let imported: { secret: string; key: CryptoKey } | undefined;
+
+async function secretKey(secret = ''): Promise<CryptoKey> {
+  if (imported?.secret !== secret) {
+    const hmac = { name: 'HMAC', hash: 'SHA-256' };
+    const bytes = new TextEncoder().encode(secret);
+    imported = {
+      secret,
+      key: await crypto.subtle.importKey('raw', bytes, hmac, false, ['verify']),
+    };
+  }
+  return imported.key;
 }
 
 /** Of the Authorization header; where there is none, of the one that Cloudflare Access adds. */

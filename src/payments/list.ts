@@ -86,10 +86,19 @@ const ListQuery = (zone: string) =>
     );
 type ListQuery = z.output<ReturnType<typeof ListQuery>>;
 
+/** A schema costs more to build than to use, so each zone's is built once. */
+const listQueries = new Map<string, ReturnType<typeof ListQuery>>();
+
+function listQueryOf(zone: string): ReturnType<typeof ListQuery> {
+  const schema = listQueries.get(zone) ?? ListQuery(zone);
+  listQueries.set(zone, schema);
+  return schema;
+}
+
 export const listPayments = new Hono<AppEnv>().get(
   '/payments',
   authorize('payments:read'),
-  validate((env) => ({ query: ListQuery(settings(env).TIME_ZONE) })),
+  validate((env) => ({ query: listQueryOf(settings(env).TIME_ZONE) })),
   async (c) => {
     const query = c.req.valid('query');
     const rows = await inDatabase(c, (db) => selectPage(db, query));
