@@ -24,6 +24,8 @@ export async function migrate(
   await client.connect();
   try {
     await client.query('SELECT pg_advisory_lock($1)', [ADVISORY_LOCK]);
+    // A migration that waits for a lock must then see what was committed meanwhile, whatever the database's default.
+    await client.query("SET default_transaction_isolation TO 'read committed'");
     await applyMigrations(drizzle(client), { migrationsFolder });
 
     const applied = await client.query<{ hash: string }>(

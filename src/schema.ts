@@ -1,18 +1,21 @@
 /**
  * What is true of stored data: the three tables of the specification (section 2.1), column for
- * column, with the constraints that keep money consistent whoever writes. Amounts are NUMERIC(18,2)
- * in yuan, times are TIMESTAMPTZ. `orders` belongs to the order module: nothing references it, and
- * the migration creates it only where it is absent.
+ * column, with the constraints that keep money consistent whoever writes, and a fourth that counts
+ * the payments day by day. Amounts are NUMERIC(18,2) in yuan, times are TIMESTAMPTZ. `orders`
+ * belongs to the order module: nothing references it, and the migration creates it only where it is
+ * absent.
  */
 import { sql } from 'drizzle-orm';
 import {
   bigint,
   bigserial,
   check,
+  date,
   index,
   integer,
   numeric,
   pgTable,
+  primaryKey,
   timestamp,
   varchar,
 } from 'drizzle-orm/pg-core';
@@ -51,6 +54,12 @@ export const payments = pgTable(
     ),
     index('idx_payments_status_created_at_id').on(
       table.status,
+      table.createdAt.desc().nullsFirst(),
+      table.id.desc().nullsFirst(),
+    ),
+    // Without it, the list of a method that is no longer in use would begin by reading all newer payments.
+    index('idx_payments_payment_method_created_at_id').on(
+      table.paymentMethod,
       table.createdAt.desc().nullsFirst(),
       table.id.desc().nullsFirst(),
     ),
@@ -120,6 +129,27 @@ export const paymentRefundEvents = pgTable(
     createdAt: createdAt(),
   },
   (table) => [index('idx_payment_refund_events_refund_id').on(table.refundId)],
+);
+
+/**
+ * How many payments a business day (Asia/Shanghai) has, of which amount together, by status and
+ * method: triggers on payments keep it, in the transaction that writes. `writer` is that
+ * transaction's backend, so that no two share a row; only the sum over all writers means anything.
+ */
+export const paymentDailyTotals = pgTable(
+  'payment_daily_totals',
+  {
+    day: date('day').notNull(),
+    status: integer('status').notNull(),
+    paymentMethod: varchar('payment_method', { length: 20 }).notNull(),
+    writer: integer('writer').notNull(),
+    payments: bigint('payments', { mode: 'bigint' }).notNull(),
+    // A BIGINT of payments of NUMERIC(18,2) each cannot overflow it.
+    amount: numeric('amount', { precision: 38, scale: 2 }).notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.day, table.status, table.paymentMethod, table.writer] }),
+  ],
 );
 
 /** The order module's table, as far as this module reads it. */

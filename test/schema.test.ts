@@ -8,6 +8,8 @@ import { z } from 'zod';
 import payments from '../drizzle/0000_payments.sql';
 import refundEvents from '../drizzle/0001_refund_events.sql';
 import appendOnly from '../drizzle/0002_refund_events_append_only.sql';
+import dailyTotals from '../drizzle/0003_payment_daily_totals.sql';
+import dailyTotalsTriggers from '../drizzle/0004_payment_daily_totals_triggers.sql';
 import { insertPayment, startApp, type TestApp } from './harness';
 
 const anything = z.unknown();
@@ -61,9 +63,13 @@ async function run(app: TestApp, ...statements: string[]) {
   return app.sql.transaction(statements.map((statement) => app.sql.query(statement)));
 }
 
-const migrationStatements = [payments, refundEvents, appendOnly].flatMap((migration) =>
-  migration.split('--> statement-breakpoint'),
-);
+const migrationStatements = [
+  payments,
+  refundEvents,
+  appendOnly,
+  dailyTotals,
+  dailyTotalsTriggers,
+].flatMap((migration) => migration.split('--> statement-breakpoint'));
 
 describe('the migrations', () => {
   const Columns = z.array(
@@ -88,7 +94,7 @@ describe('the migrations', () => {
         FROM pg_indexes WHERE schemaname = ${schema} AND indexname LIKE 'idx%' ORDER BY indexname`,
     );
 
-  it('make the columns and the indexes of the specification, and three more indexes', async () => {
+  it('make the columns and the indexes of the specification, and four more indexes', async () => {
     const app = await startApp();
     await run(
       app,
@@ -106,6 +112,7 @@ describe('the migrations', () => {
     expect(names.filter((name) => specified.every((index) => index.name !== name))).toEqual([
       'idx_payment_refund_events_refund_id',
       'idx_payments_created_at_id',
+      'idx_payments_payment_method_created_at_id',
       'idx_payments_status_created_at_id',
     ]);
   });
@@ -239,7 +246,7 @@ describe('the list', () => {
     await run(
       app,
       `INSERT INTO payments (order_id, payment_no, payment_method, amount, status, created_at)
-        SELECT n, 'PAY' || n, 'bank', 1,
+        SELECT n, 'PAY' || n, CASE WHEN n % 40 = 0 THEN 'wechat' ELSE 'bank' END, 1,
           CASE WHEN n % 50 = 0 THEN 3 ELSE 1 END, timestamptz '2026-11-01T00:00:00Z' + n / 3 * interval '1 second'
         FROM generate_series(1, 5000) AS n`,
       'ANALYZE payments',
@@ -287,7 +294,12 @@ describe('the list', () => {
       'idx_payments_created_at_id',
       /ROW\(.*created_at, .*id\) < ROW\(/,
     ],
-    ['/payments?payment_method=bank', 'idx_payments_created_at_id', undefined],
+    ['/payments?payment_method=bank,alipay', 'idx_payments_created_at_id', undefined],
+    [
+      '/payments?payment_method=wechat',
+      'idx_payments_payment_method_created_at_id',
+      /payment_method.* = /,
+    ],
     ['/payments?end_time=2026-11-01T00:20:00Z', 'idx_payments_created_at_id', /created_at < /],
     ['/payments?status=3', 'idx_payments_status_created_at_id', /status = /],
     [

@@ -45,7 +45,14 @@ const tables = async () => {
   return rows.map(({ name }) => name);
 };
 
-const ALL = ['orders', 'payment_callbacks', 'payment_refund_events', 'payment_refunds', 'payments'];
+const ALL = [
+  'orders',
+  'payment_callbacks',
+  'payment_daily_totals',
+  'payment_refund_events',
+  'payment_refunds',
+  'payments',
+];
 
 test('applies what is missing, and nothing the second time', async () => {
   const applied = await migrate(url, folder);

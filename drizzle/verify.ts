@@ -1,0 +1,67 @@
+/**
+ * `npm run db:verify`: counts all payments and compares them with payment_daily_totals, in one
+ * statement and so in one snapshot, whoever is writing meanwhile. Reads every payment once.
+ */
+import pg from 'pg';
+
+/** A day's payments of one status and method, as text, where totals and payments differ. */
+export interface Difference {
+  day: string;
+  status: number;
+  payment_method: string;
+  /** What payment_daily_totals says. */
+  kept: string;
+  /** What payments holds. */
+  counted: string;
+}
+
+/** The differences; none when the totals are right. */
+export async function verify(connectionString: string): Promise<Difference[]> {
+  const client = new pg.Client({ connectionString, application_name: 'payments-verify' });
+  await client.connect();
+  try {
+    const { rows } = await client.query<Difference>(`
+      SELECT day::text, status, payment_method,
+        coalesce(kept.payments, 0) || ' payments of ' || coalesce(kept.amount, 0) AS kept,
+        coalesce(counted.payments, 0) || ' payments of ' || coalesce(counted.amount, 0) AS counted
+      FROM (
+        SELECT day, status, payment_method, sum(payments) AS payments, sum(amount) AS amount
+        FROM payment_daily_totals GROUP BY 1, 2, 3
+      ) AS kept
+      FULL JOIN (
+        SELECT payment_day(created_at) AS day, status, payment_method, count(*) AS payments, sum(amount) AS amount
+        FROM payments GROUP BY 1, 2, 3
+      ) AS counted USING (day, status, payment_method)
+      WHERE (coalesce(kept.payments, 0), coalesce(kept.amount, 0))
+        <> (coalesce(counted.payments, 0), coalesce(counted.amount, 0))
+      ORDER BY 1, 2, 3`);
+    return rows;
+  } finally {
+    await client.end();
+  }
+}
+
+if (import.meta.main) {
+  const connectionString = process.env.DATABASE_URL;
+  if (!connectionString) {
+    console.error(
+      'DATABASE_URL is not set. Example: DATABASE_URL=postgres://user:password@host/database npm run db:verify',
+    );
+    process.exit(1);
+  }
+  try {
+    const differences = await verify(connectionString);
+    if (differences.length === 0) {
+      console.log('The daily totals are right.');
+    } else {
+      console.table(differences);
+      console.error(
+        'SELECT recount_payments() puts them right; writers of payments wait meanwhile.',
+      );
+      process.exitCode = 1;
+    }
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
+}
