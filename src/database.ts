@@ -8,7 +8,7 @@ import { NeonDbError, neon, neonConfig } from '@neondatabase/serverless';
 import { DrizzleQueryError } from 'drizzle-orm';
 import { drizzle, type NeonHttpDatabase } from 'drizzle-orm/neon-http';
 import type { Context } from 'hono';
-import { settings } from './env';
+import { type Settings, settings } from './env';
 import { ApiError, type AppEnv } from './http';
 
 /** Drizzle over the connection of one request. */
@@ -34,12 +34,10 @@ export async function inDatabase<T>(
   work: (db: Database, lockTimeout: string) => Promise<T>,
   dataIfUnavailable: Record<string, string> | null = null,
 ): Promise<T> {
-  const { DATABASE_URL, NEON_FETCH_ENDPOINT, DATABASE_TIMEOUT_MS } = settings(c.env);
-  neonConfig.fetchEndpoint = NEON_FETCH_ENDPOINT ?? NEON_ENDPOINT;
+  const { DATABASE_TIMEOUT_MS } = settings(c.env);
   const deadline = Date.now() + DATABASE_TIMEOUT_MS;
   const signal = AbortSignal.timeout(DATABASE_TIMEOUT_MS);
-  const client = neon(DATABASE_URL, { isolationLevel: 'ReadCommitted', fetchOptions: { signal } });
-  const db = drizzle(client);
+  const db = connect(settings(c.env), signal);
 
   const log = c.get('log');
   const began = performance.now();
@@ -58,6 +56,15 @@ export async function inDatabase<T>(
   } finally {
     log.databaseMs += performance.now() - began;
   }
+}
+
+/** The database as it is, for work that no request waits for: no second try, errors as the driver throws them. */
+export function connect(
+  { DATABASE_URL, NEON_FETCH_ENDPOINT }: Settings,
+  signal: AbortSignal,
+): Database {
+  neonConfig.fetchEndpoint = NEON_FETCH_ENDPOINT ?? NEON_ENDPOINT;
+  return drizzle(neon(DATABASE_URL, { isolationLevel: 'ReadCommitted', fetchOptions: { signal } }));
 }
 
 /** What went wrong: PostgreSQL's word, the endpoint's, no answer at all, or an error of our own. */

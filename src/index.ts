@@ -1,4 +1,7 @@
-/** The table of contents: what every request passes through, every route, and the purge queue's consumer. */
+/**
+ * The table of contents: what every request passes through, every route, the purge queue's consumer,
+ * and the daily merge.
+ */
 import { Hono } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { secureHeaders } from 'hono/secure-headers';
@@ -13,6 +16,7 @@ import {
   requestId,
 } from './http';
 import { requestLog } from './log';
+import { mergeDailyTotals } from './payments/daily-totals';
 import { getPayment } from './payments/detail';
 import { purgeQueued } from './payments/detail-cache';
 import { listPayments } from './payments/list';
@@ -52,4 +56,5 @@ export type App = typeof routes;
 export default {
   fetch: app.fetch,
   queue: purgeQueued,
+  scheduled: mergeDailyTotals,
 } satisfies ExportedHandler<Bindings>;

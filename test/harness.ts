@@ -2,7 +2,11 @@
  * The whole Worker for a test file: over a real database of its own and the real Neon driver, with
  * the fakes in place of KV and Queue, and with the controls of the local Neon endpoint.
  */
-import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test';
+import {
+  createExecutionContext,
+  createScheduledController,
+  waitOnExecutionContext,
+} from 'cloudflare:test';
 import { env as bindings } from 'cloudflare:workers';
 import { type NeonQueryFunction, neon, neonConfig } from '@neondatabase/serverless';
 import { type JWTPayload, SignJWT } from 'jose';
@@ -127,6 +131,9 @@ export async function startApp(template = 'template_payments') {
 
     /** SQL against the test's database, for what a test prepares and looks at. */
     sql: neon(env.DATABASE_URL),
+
+    /** The daily cron. */
+    merge: () => worker.scheduled(createScheduledController(), env),
 
     /** Waits until everything that requests left in waitUntil is done. */
     async idle(): Promise<void> {
