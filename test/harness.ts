@@ -25,6 +25,9 @@ const Answer = z.object({
   request_id: z.string().optional(),
 });
 
+/** What the driver sends for a statement that is no batch. */
+const Statement = z.object({ query: z.string(), params: z.array(z.string().nullable()) });
+
 export interface Reply<Data> {
   status: number;
   headers: Headers;
@@ -131,6 +134,21 @@ export async function startApp(template = 'template_payments') {
 
     /** SQL against the test's database, for what a test prepares and looks at. */
     sql: neon(env.DATABASE_URL),
+
+    /** The statement that GET /payments sends to the database, whatever others send meanwhile; none where it refuses. */
+    async listStatement(search: string): Promise<z.infer<typeof Statement> | undefined> {
+      const fetch = vi.spyOn(globalThis, 'fetch');
+      try {
+        await call('GET', `/payments?${search}`, z.unknown());
+        const sent = fetch.mock.calls.flatMap(([, init]) => {
+          const body = Statement.safeParse(JSON.parse(String(init?.body ?? null)));
+          return body.success && body.data.query.includes('left join "orders"') ? [body.data] : [];
+        });
+        return sent[0];
+      } finally {
+        fetch.mockRestore();
+      }
+    },
 
     /** The daily cron. */
     merge: () => worker.scheduled(createScheduledController(), env),

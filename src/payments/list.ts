@@ -3,7 +3,7 @@
  * statement and so from one snapshot. A cursor continues after the last row exactly, to the
  * microsecond, however many rows are inserted meanwhile.
  */
-import { and, count, desc, eq, gte, inArray, lt, type SQL, sql } from 'drizzle-orm';
+import { and, count, desc, eq, type SQL, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize } from '../auth';
@@ -11,7 +11,8 @@ import { type Database, inDatabase } from '../database';
 import { settings } from '../env';
 import { type AppEnv, envelope, validate } from '../http';
 import { orders, payments } from '../schema';
-import { readWrittenTime, timestamptz, utc, utcMicros, type WrittenTime } from '../time';
+import { readWrittenTime, utc, utcMicros, type WrittenTime } from '../time';
+import { matches, seek, segmentsOf, totalOf } from './count';
 import { Id, type Payment, PaymentMethod, PaymentStatus } from './payment';
 
 /** A parameter of the query string: given once at most, and an empty value counts as absent. */
@@ -108,16 +109,21 @@ export const listPayments = new Hono<AppEnv>().get(
 
 const DEFAULT_SIZE = 10;
 
-/** The total beside each row of the page, and one row more than the page holds where another follows it. */
+/**
+ * The total beside each row of the page, and one row more than the page holds where another follows
+ * it. The daily totals count, and a later page begins, as one by cursor does, after a payment: the
+ * last of the page before, which they find. With an order_no or a payment_no, which they do not know,
+ * a handful of payments match: those are counted, and skipped by OFFSET.
+ */
 function selectPage(db: Database, query: ListQuery) {
   const size = query.size ?? DEFAULT_SIZE;
-  const filter = and(...filters(query));
+  const offset = ((query.page ?? 1) - 1) * size;
+  const numbered = hasNumbers(query);
+  const filter = and(numbered, matches(query));
 
-  const total = db
-    .select({ total: count().as('total') })
-    .from(payments)
-    .where(filter)
-    .as('total');
+  const segments = numbered ? undefined : segmentsOf(db, query, offset > 0 ? 'each' : 'together');
+  const previous = segments && offset > 0 ? seek(db, segments, query, offset - 1) : undefined;
+  const total = segments ? totalOf(db, segments) : countAll(db, filter);
   const page = db
     .select({
       id: payments.id,
@@ -130,13 +136,21 @@ function selectPage(db: Database, query: ListQuery) {
       createdAt: payments.createdAt,
     })
     .from(payments)
-    .where(and(filter, query.cursor && after(query.cursor)))
+    .where(
+      and(
+        filter,
+        query.cursor &&
+          after(sql`${query.cursor.createdAt}::timestamptz, ${query.cursor.id}::bigint`),
+        previous && after(sql`SELECT created_at, id FROM ${previous}`),
+      ),
+    )
     .orderBy(desc(payments.createdAt), desc(payments.id))
     .limit(size + 1)
-    .offset(((query.page ?? 1) - 1) * size)
+    .offset(segments ? 0 : offset)
     .as('page');
 
   return db
+    .with(...[segments, previous].filter((part) => part !== undefined))
     .select({
       total: total.total,
       orderNo: orders.orderNo,
@@ -156,22 +170,26 @@ function selectPage(db: Database, query: ListQuery) {
     .orderBy(desc(page.createdAt), desc(page.id));
 }
 
-function filters(query: ListQuery): (SQL | undefined)[] {
-  const { order_no, payment_no, status, payment_method, start_time, end_time } = query;
-  return [
+function hasNumbers({ order_no, payment_no }: ListQuery): SQL | undefined {
+  return and(
     order_no === undefined
       ? undefined
       : sql`${payments.orderId} IN (SELECT ${orders.id} FROM ${orders} WHERE ${orders.orderNo} = ${order_no})`,
     payment_no === undefined ? undefined : eq(payments.paymentNo, payment_no),
-    status && inArray(payments.status, status),
-    payment_method && inArray(payments.paymentMethod, payment_method),
-    start_time && gte(payments.createdAt, timestamptz(start_time.from)),
-    end_time && lt(payments.createdAt, timestamptz(end_time.until)),
-  ];
+  );
 }
 
-function after({ createdAt, id }: NonNullable<ListQuery['cursor']>): SQL {
-  return sql`(${payments.createdAt}, ${payments.id}) < (${createdAt}::timestamptz, ${id}::bigint)`;
+function countAll(db: Database, filter: SQL | undefined) {
+  return db
+    .select({ total: count().as('total') })
+    .from(payments)
+    .where(filter)
+    .as('total');
+}
+
+/** Behind the payment with this created_at and id. */
+function after(key: SQL): SQL {
+  return sql`(${payments.createdAt}, ${payments.id}) < (${key})`;
 }
 
 type Row = Awaited<ReturnType<typeof selectPage>>[number];

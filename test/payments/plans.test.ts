@@ -1,0 +1,96 @@
+/**
+ * How PostgreSQL executes the list at 100,000 payments, for each filter: never by reading all
+ * payments, never by sorting many, and never reading more of them than a page and the days in which
+ * it and the time range begin and end.
+ */
+import { beforeAll, expect, it } from 'vitest';
+import { z } from 'zod';
+import { startApp, type TestApp } from '../harness';
+
+const PAYMENTS = 100_000;
+const A_DAY = 500;
+
+let app: TestApp;
+
+beforeAll(async () => {
+  app = await startApp();
+  // 200 days that end with 2026-10-31 in Asia/Shanghai. Nobody has paid by bank since the first half of them.
+  await app.sql`
+    INSERT INTO payments (order_id, payment_no, payment_method, amount, status, created_at)
+    SELECT n, 'PAY' || n,
+      CASE WHEN n * 31 % 100 < 46 THEN 'alipay' WHEN n * 31 % 100 < 88 OR n > ${PAYMENTS / 2}::int THEN 'wechat' ELSE 'bank' END,
+      1, CASE WHEN n * 17 % 101 < 5 THEN 0 WHEN n * 17 % 101 < 85 THEN 1 WHEN n * 17 % 101 < 92 THEN 2 ELSE 3 END,
+      timestamptz '2026-11-01 00:00+08' - (${PAYMENTS}::int - n + 1) * interval '1 day' / ${A_DAY}::int
+    FROM generate_series(1, ${PAYMENTS}::int) AS n`;
+  await app.sql`INSERT INTO orders (id, order_no) SELECT n, 'ORD' || n FROM generate_series(1, 1000) AS n`;
+  await app.sql`VACUUM ANALYZE payments`;
+  await app.sql`ANALYZE payment_daily_totals, orders`;
+});
+
+const Plan = z.object({
+  'Node Type': z.string(),
+  'Relation Name': z.string().optional(),
+  'Actual Rows': z.number(),
+  'Actual Loops': z.number(),
+  'Rows Removed by Filter': z.number().default(0),
+  'Rows Removed by Index Recheck': z.number().default(0),
+  get Plans() {
+    return z.array(Plan).optional();
+  },
+});
+type Plan = z.infer<typeof Plan>;
+
+const Explained = z.tuple([z.object({ 'QUERY PLAN': z.tuple([z.object({ Plan })]) })]);
+
+const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes)];
+const rowsOf = (plan: Plan) => plan['Actual Rows'] * plan['Actual Loops'];
+const readBy = (plan: Plan) =>
+  (plan['Actual Rows'] + plan['Rows Removed by Filter'] + plan['Rows Removed by Index Recheck']) *
+  plan['Actual Loops'];
+
+const CURSOR = btoa('2026-07-01T00:00:00.000000Z 12345').replaceAll('=', '');
+
+it.each([
+  '',
+  'size=100',
+  'page=5000',
+  'page=10000',
+  'page=10001',
+  'page=2147483647',
+  `cursor=${CURSOR}`,
+  ...['status=1', 'status=1&page=4000', 'status=1&page=7920', `status=1&cursor=${CURSOR}`],
+  ...['status=0', 'status=0&page=250', 'status=0&page=495'],
+  ...['status=1,3', 'status=1,3&page=4000', `status=0,2&cursor=${CURSOR}`, 'status=0,2&page=600'],
+  ...['payment_method=bank', 'payment_method=bank&page=300', 'payment_method=bank&page=600'],
+  ...['payment_method=alipay,wechat', 'payment_method=alipay,wechat&page=9000'],
+  ...['payment_method=bank&status=1', 'payment_method=bank&status=1&page=470'],
+  ...['payment_method=bank&status=0,2', 'payment_method=bank&status=0,2&page=30'],
+  ...[
+    'start_time=2026-09-01&end_time=2026-09-30',
+    'start_time=2026-09-01&end_time=2026-09-30&page=750',
+  ],
+  ...['start_time=2026-08-01', 'start_time=2026-08-01&page=2000', 'end_time=2026-08-01&page=2000'],
+  'start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z',
+  'start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z&page=700',
+  'start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z&status=1,3&payment_method=wechat&page=300',
+  'start_time=2026-09-01T03:00:00Z&end_time=2026-09-01T09:00:00Z&page=5',
+  ...[
+    'order_no=ORD7',
+    'order_no=ORD7&page=2',
+    'order_no=NONE',
+    'payment_no=PAY77',
+    'payment_no=NONE',
+  ],
+])('?%s reads little and sorts little', async (search) => {
+  const { query, params } = (await app.listStatement(search)) ?? { query: '', params: [] };
+  const result = await app.sql.query(`EXPLAIN (ANALYZE, FORMAT JSON) ${query}`, params);
+  const plan = nodes(Explained.parse(result)[0]['QUERY PLAN'][0].Plan);
+
+  const scans = plan.filter((node) => node['Relation Name'] === 'payments');
+  expect(scans.map((scan) => scan['Node Type'])).not.toContain('Seq Scan');
+  // Two days that are cut by the range, the day that is searched for the page, and the page.
+  expect(scans.reduce((sum, scan) => sum + readBy(scan), 0)).toBeLessThan(3 * A_DAY + 1000);
+  for (const sort of plan.filter((node) => node['Node Type'].includes('Sort'))) {
+    expect((sort.Plans ?? []).reduce((sum, input) => sum + rowsOf(input), 0)).toBeLessThan(1000);
+  }
+});

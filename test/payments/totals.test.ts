@@ -1,0 +1,250 @@
+/**
+ * Proves that GET /payments, which counts by the daily totals and seeks its pages, answers exactly
+ * what COUNT and OFFSET over payments would: for every filter and page, at the edges of days and
+ * time, and in every snapshot while others write and merge.
+ */
+import fc from 'fast-check';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { startApp, type TestApp } from '../harness';
+
+const Page = z.object({ total: z.number(), list: z.array(z.object({ id: z.string() })) });
+
+/** Instants, a microsecond before and after each, and around midnight in Asia/Shanghai and in UTC. */
+const INSTANTS = [
+  ...[
+    // Local mean time, 8:05:43 ahead of UTC, ends with the century.
+    ...['1900-12-30T15:54:17', '1900-12-31T15:54:17', '1900-12-31T16:00:00'],
+    // Summer time: midnight was skipped in 1940 and came twice; nights were shorter and longer in 1986.
+    ...['1940-05-31T16:00:00', '1940-06-30T15:00:00', '1940-10-12T15:00:00', '1940-10-12T16:00:00'],
+    ...['1986-05-03T16:00:00', '1986-05-04T15:00:00', '1986-09-13T15:00:00', '1986-09-14T16:00:00'],
+    ...['2026-10-31T16:00:00', '2026-11-01T00:00:00', '2026-11-01T16:00:00', '2026-11-02T00:00:00'],
+    ...['2026-11-02T04:30:00', '2026-11-02T16:00:00', '2026-11-03T03:00:00', '2026-11-03T16:00:00'],
+  ].flatMap((second) => {
+    const before = new Date(Date.parse(`${second}Z`) - 1).toISOString().slice(0, 19);
+    return [`${before}.999999Z`, `${second}.000000Z`, `${second}.000001Z`];
+  }),
+  ...['0001-01-01T00:00:00.000000Z', '9999-12-31T23:59:59.999999Z'],
+];
+
+const METHODS = ['alipay', 'wechat', 'bank'];
+const PAYMENTS = 240;
+
+/** Several payments at each instant, of every status, and of the API's methods and another one. */
+async function insertPayments(app: TestApp): Promise<void> {
+  await app.sql`
+    INSERT INTO payments (order_id, payment_no, payment_method, amount, status, created_at)
+    SELECT n, 'PAY' || n, (${[...METHODS, 'cash']}::text[])[1 + n * 31 % 11 % 4], n, n * 17 % 13 % 4,
+      (${INSTANTS}::timestamptz[])[1 + n * 7919 % ${INSTANTS.length}::int]
+    FROM generate_series(1, ${PAYMENTS}::int) AS n`;
+}
+
+interface Filter {
+  status?: number[] | undefined;
+  payment_method?: string[] | undefined;
+  start_time?: string | undefined;
+  end_time?: string | undefined;
+}
+
+const absent = <T>(values: fc.Arbitrary<T>) => fc.option(values, { nil: undefined, freq: 2 });
+const someOf = <T>(values: T[]) => fc.uniqueArray(fc.constantFrom(...values), { minLength: 1 });
+const time = fc.oneof(
+  fc.constantFrom(...INSTANTS),
+  fc.constantFrom('2026-11-01', '2026-11-02', '2026-11-03'),
+  // Beyond what the API tells from infinity.
+  fc.constantFrom('0001-01-01T00:00:00+14:00', '9999-12-31T23:59:59-14:00'),
+);
+const range = fc.oneof(
+  fc.record({ start_time: absent(time), end_time: absent(time) }),
+  // Within one day, often.
+  fc
+    .tuple(fc.nat(INSTANTS.length - 1), fc.nat(5))
+    .map(([from, more]) => ({ start_time: INSTANTS[from], end_time: INSTANTS[from + more] })),
+);
+const filters: fc.Arbitrary<Filter> = fc
+  .record({
+    status: absent(someOf([0, 1, 2, 3])),
+    payment_method: absent(someOf(METHODS)),
+    range,
+  })
+  .map(({ range: times, ...filter }) => ({ ...filter, ...times }));
+const zones = fc.constantFrom('Asia/Shanghai', 'UTC', 'America/New_York');
+
+function searchOf(filter: Filter, page: number, size: number): string {
+  const given = Object.entries({ ...filter, page, size }).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, String(value)]],
+  );
+  return new URLSearchParams(given).toString();
+}
+
+/** How PostgreSQL finds the payments in a plain way; times as README says of written ones. */
+function bruteForce({ status, payment_method, start_time, end_time }: Filter, zone: string) {
+  const instant = (text: string, precisions = 0) =>
+    text.length === 10
+      ? `(timestamp '${text}' + ${precisions} * interval '1 day') AT TIME ZONE '${zone}'`
+      : `timestamptz '${text}' + ${precisions} * interval '1 ${text.includes('.') ? 'microsecond' : 'second'}'`;
+  const conditions = [
+    'true',
+    ...(status ? [`status IN (${status})`] : []),
+    ...(payment_method ? [`payment_method IN ('${payment_method.join("','")}')`] : []),
+    ...(start_time ? [`created_at >= ${instant(start_time)}`] : []),
+    ...(end_time ? [`created_at < ${instant(end_time, 1)}`] : []),
+  ];
+  return `FROM payments WHERE ${conditions.join(' AND ')}`;
+}
+
+/** How many days, statuses and methods have other totals than payments. */
+const WRONG_TOTALS = `
+  SELECT count(*) AS wrong FROM (
+    SELECT day, status, payment_method FROM (
+      SELECT day, status, payment_method, payments, amount FROM payment_daily_totals
+      UNION ALL
+      SELECT (created_at AT TIME ZONE 'Asia/Shanghai')::date, status, payment_method, -1, -amount FROM payments
+    ) AS both_ways
+    GROUP BY 1, 2, 3 HAVING sum(payments) <> 0 OR sum(amount) <> 0
+  ) AS different`;
+
+const Rows = z.array(z.object({ id: z.string() }));
+
+describe('every page and total', () => {
+  let app: TestApp;
+  beforeAll(async () => {
+    app = await startApp();
+    await insertPayments(app);
+  });
+
+  it('is what COUNT and OFFSET give', async () => {
+    let pages = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        filters,
+        fc.integer({ min: 1, max: 100 }),
+        zones,
+        async (filter, size, zone) => {
+          const rows = Rows.parse(
+            await app.sql.query(
+              `SELECT id ${bruteForce(filter, zone)} ORDER BY created_at DESC, id DESC`,
+            ),
+          );
+          const list = async (page: number) =>
+            app.call('GET', `/payments?${searchOf(filter, page, size)}`, z.unknown(), {
+              env: { TIME_ZONE: zone },
+            });
+          const first = await list(1);
+          // An end before its start, which the API refuses.
+          if (first.code === 40000) {
+            expect(rows).toEqual([]);
+            return;
+          }
+          // All of them, or the first and last, and two after the last.
+          const last = Math.max(1, Math.ceil(rows.length / size));
+          const numbers = Array.from({ length: last + 2 }, (_, index) => index + 1);
+          for (const page of numbers.filter((number) => number < 4 || number > last - 4)) {
+            pages += 1;
+            const { total, list: shown } = Page.parse((await list(page)).data);
+            expect(total).toBe(rows.length);
+            expect(shown.map(({ id }) => id)).toEqual(
+              rows.slice((page - 1) * size, page * size).map(({ id }) => id),
+            );
+          }
+        },
+      ),
+      { numRuns: 40 },
+    );
+    expect(pages).toBeGreaterThan(100);
+  });
+
+  it('is empty, with the true total, as far beyond the last as one can ask', async () => {
+    const { data } = await app.call('GET', '/payments?page=2147483647&size=100', Page);
+    expect(data).toMatchObject({ total: PAYMENTS, list: [] });
+  });
+
+  it('is empty after TRUNCATE, and counts anew from there', async () => {
+    const other = await startApp();
+    await insertPayments(other);
+    // Its record of refunds, which refuses to be truncated, depends on payments.
+    await other.sql`ALTER TABLE payment_refund_events DISABLE TRIGGER USER`;
+    await other.sql`TRUNCATE payments CASCADE`;
+    expect((await other.call('GET', '/payments', Page)).data).toMatchObject({ total: 0, list: [] });
+    await insertPayments(other);
+    expect((await other.call('GET', '/payments', Page)).data.total).toBe(PAYMENTS);
+  });
+});
+
+describe('while others write and merge', () => {
+  it('every snapshot has the same total and rows by either way', async () => {
+    const app = await startApp();
+    await insertPayments(app);
+    const pick = <T>(values: T[]) => values[Math.floor(Math.random() * values.length)] as T;
+    let open = true;
+    let transactions = 0;
+
+    const WRITERS = 4;
+    const write = async (writer: number) => {
+      while (open) {
+        // Payments of its own, so that writers wait for each other nowhere but, if at all, in the totals.
+        const mine = `id % ${WRITERS} = ${writer} AND id / ${WRITERS} % 12 = ${pick([...Array(12).keys()])}`;
+        const changes = [
+          `INSERT INTO payments (order_id, payment_no, payment_method, amount, status, created_at)
+           SELECT 1, gen_random_uuid(), '${pick(METHODS)}', 1, ${pick([0, 1, 2, 3])}, '${pick(INSTANTS)}'
+           FROM generate_series(1, ${pick([1, 2, 5])})`,
+          `UPDATE payments SET status = (status + 1) % 4, updated_at = now() WHERE ${mine}`,
+          `UPDATE payments SET payment_method = '${pick(METHODS)}', amount = amount + 1 WHERE ${mine}`,
+          `UPDATE payments SET created_at = '${pick(INSTANTS)}' WHERE ${mine}`,
+          `DELETE FROM payments WHERE ${mine} AND id % 5 = 0`,
+        ];
+        const chosen = [pick(changes), pick(changes), pick(changes)];
+        await app.sql.transaction(chosen.map((statement) => app.sql.query(statement)));
+        transactions += 1;
+      }
+    };
+    const merge = async () => {
+      while (open) await app.merge();
+    };
+    const others = Promise.all([
+      ...Array.from({ length: WRITERS }, (_, number) => write(number)),
+      merge(),
+    ]);
+
+    let snapshots = 0;
+    const Wrong = z.tuple([z.object({ wrong: z.string() })]);
+    const Shown = z.array(z.object({ total: z.string(), id: z.string().nullable() })).min(1);
+    const Total = z.tuple([z.object({ total: z.string() })]);
+    const compare = fc.asyncProperty(
+      filters,
+      fc.integer({ min: 1, max: 30 }),
+      fc.integer({ min: 1, max: 12 }),
+      async (filter, size, page) => {
+        const statement = await app.listStatement(searchOf(filter, page, size));
+        // An end before its start.
+        if (!statement) return;
+        const plain = bruteForce(filter, 'Asia/Shanghai');
+        const [ours, counted, rows, wrong] = await app.sql.transaction(
+          [
+            app.sql.query(statement.query, statement.params),
+            app.sql.query(`SELECT count(*) AS total ${plain}`),
+            app.sql.query(
+              `SELECT id ${plain} ORDER BY created_at DESC, id DESC LIMIT ${size + 1} OFFSET ${(page - 1) * size}`,
+            ),
+            app.sql.query(WRONG_TOTALS),
+          ],
+          { isolationLevel: 'RepeatableRead', readOnly: true },
+        );
+        const shown = Shown.parse(ours);
+        expect(shown[0]?.total).toBe(Total.parse(counted)[0].total);
+        expect(shown.flatMap(({ id }) => (id === null ? [] : [{ id }]))).toEqual(Rows.parse(rows));
+        expect(Wrong.parse(wrong)[0].wrong).toBe('0');
+        snapshots += 1;
+      },
+    );
+    try {
+      await fc.assert(compare, { numRuns: 60 });
+    } finally {
+      open = false;
+      // A writer that was refused, by a deadlock say, fails the test here.
+      await others;
+    }
+    expect(snapshots).toBeGreaterThan(30);
+    expect(transactions).toBeGreaterThan(snapshots);
+  });
+});
