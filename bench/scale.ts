@@ -1,0 +1,221 @@
+/**
+ * Time against rows: pages of the list beside the same pages by COUNT and OFFSET on the same data, a
+ * detail miss and a refund beside their floors. Every page is compared with its counterpart once
+ * before it is timed: same total, same first row.
+ */
+import { fill, paidIds, YEARS } from './data.ts';
+import {
+  type Call,
+  calls,
+  median,
+  ms,
+  type Result,
+  type Section,
+  type Stack,
+  send,
+  takeTurns,
+  timePerCall,
+} from './stack.ts';
+
+const SAMPLES = 21;
+/** Where one sample takes seconds, COUNT/OFFSET gets fewer, but never fewer than this. */
+const MIN_SAMPLES = 5;
+const PATIENCE_MS = 40_000;
+const PAGE_SIZE = 10;
+
+/** One line of the chart: milliseconds by number of rows. */
+export interface Series {
+  name: string;
+  points: { rows: number; ms: number }[];
+}
+
+interface Measured {
+  name: string;
+  ours: number;
+  beside: number;
+}
+
+export async function measureScale(
+  stack: Stack,
+  scales: number[],
+  quick: boolean,
+): Promise<{ section: Section; chart: Series[] }> {
+  const raw: Record<string, number[]> = {};
+  const notes: string[] = [];
+  const byRows = new Map<number, Measured[]>();
+  for (const rows of scales) {
+    const { measured, note } = await measureRows(stack, rows, quick, raw);
+    byRows.set(rows, measured);
+    notes.push(note);
+  }
+  const results = [...byRows].flatMap(([rows, measured]) =>
+    measured.map(({ name, ours, beside }): Result => {
+      const result = {
+        name: `${count(rows)}: ${name}`,
+        ours: ms(ours),
+        beside: ms(beside),
+        ratio: ours / beside,
+      };
+      const limit = LIMITS[name];
+      const [smallest, atSmallest] = byRows.entries().next().value ?? [rows, []];
+      const least = atSmallest.find((other) => other.name === name)?.ours ?? ours;
+      if (limit === undefined || rows === smallest) return result;
+      const growth = ours / least;
+      return {
+        ...result,
+        goal: {
+          text: `≤ ${limit} × of ${count(smallest)} (is ${growth.toFixed(1)} ×)`,
+          met: growth <= limit,
+        },
+      };
+    }),
+  );
+  return {
+    section: {
+      title: 'Time against rows',
+      heads: ['ours', 'COUNT/OFFSET, or the floor'],
+      results,
+      notes: [
+        ...notes,
+        `Each a median of ${SAMPLES}, ours and the other by turns; where one takes seconds, of at least ${MIN_SAMPLES}. A page that PostgreSQL answers with an error or not within 20 s ends the run.`,
+      ],
+      raw,
+    },
+    chart: ['page 1', 'middle page', 'last page'].flatMap((name) =>
+      (['ours', 'beside'] as const).map((side) => ({
+        name: `${name}, ${side === 'ours' ? 'ours' : 'COUNT/OFFSET'}`,
+        points: [...byRows].flatMap(([rows, measured]) =>
+          measured.filter((one) => one.name === name).map((one) => ({ rows, ms: one[side] })),
+        ),
+      })),
+    ),
+  };
+}
+
+/** How much more than at the smallest scale a page may take. */
+const LIMITS: Record<string, number> = { 'page 1': 1.5, 'middle page': 5 };
+
+async function measureRows(
+  stack: Stack,
+  rows: number,
+  quick: boolean,
+  raw: Record<string, number[]>,
+): Promise<{ measured: Measured[]; note: string }> {
+  const database = `bench_scale_${rows}`;
+  const client = await stack.createDatabase(database);
+  try {
+    const { seconds } = await fill(client, rows);
+    const { rows: sizes } = await client.query<{ size: string; table: string }>(
+      `SELECT pg_size_pretty(pg_database_size(current_database())) AS size,
+         pg_size_pretty(pg_total_relation_size('payments')) AS table`,
+    );
+    const refundable = await paidIds(client, 1000);
+    const measured = await stack.withWorkers(database, async (workers) => {
+      const call = calls(workers);
+      let next = 0;
+      const refundId = takeTurns(refundable);
+      const pair = (name: string, query: string, where: string, page: number) => ({
+        name,
+        ours: () => call.list(query),
+        beside: () => call.query(countAndOffset(where, page)),
+      });
+      const { from, to, days } = middleMonth();
+      const middle = Math.max(1, Math.floor(rows / PAGE_SIZE / 2));
+      const last = Math.ceil(rows / PAGE_SIZE);
+      const pages = [
+        pair('page 1', '', 'true', 1),
+        pair('status=2', '?status=2', 'status = 2', 1),
+        pair(`${days} days`, `?start_time=${from}&end_time=${to}`, between(from, to), 1),
+        pair('middle page', `?page=${middle}`, 'true', middle),
+        pair('last page', `?page=${last}`, 'true', last),
+      ];
+      for (const { name, ours, beside } of pages) await requireSame(name, ours(), beside());
+      const others = [
+        {
+          name: 'detail, cache miss',
+          // Spread over all of them, and none twice.
+          ours: () => call.detail(1 + Math.floor((next++ % 200) * (rows / 200))),
+          beside: call.select,
+        },
+        {
+          name: 'refund',
+          ours: () => call.refund(refundId()),
+          beside: () => call.insert(refundId()),
+        },
+      ];
+      const measured: Measured[] = [];
+      for (const { name, ours, beside } of [...pages, ...others]) {
+        const samples = await sample(ours, beside, quick);
+        raw[`${count(rows)}, ${name}, ours, ms`] = samples.ours;
+        raw[`${count(rows)}, ${name}, beside, ms`] = samples.beside;
+        measured.push({ name, ours: median(samples.ours), beside: median(samples.beside) });
+      }
+      return measured;
+    });
+    const note = `${count(rows)} payments: loaded, indexed and vacuumed in ${seconds.toFixed(0)} s; ${sizes[0]?.table} with their indexes, the database ${sizes[0]?.size}.`;
+    return { measured, note };
+  } finally {
+    // At once, because the next scale wants the disk; where everything has been stopped, it is gone.
+    await stack.dropDatabase(client).catch(() => {});
+  }
+}
+
+/** What the list does without its daily totals: the same rows, total and join. */
+function countAndOffset(where: string, page: number): string {
+  return `
+    SELECT total.total::integer, page.*, orders.order_no
+    FROM (SELECT count(*) AS total FROM payments WHERE ${where}) AS total
+    LEFT JOIN (
+      SELECT id::text, order_id, payment_no, payment_method, amount, status, payment_time, created_at
+      FROM payments WHERE ${where}
+      ORDER BY payments.created_at DESC, payments.id DESC
+      LIMIT ${PAGE_SIZE} OFFSET ${(page - 1) * PAGE_SIZE}
+    ) AS page ON true
+    LEFT JOIN orders ON orders.id = page.order_id`;
+}
+
+/** Thirty whole days in Asia/Shanghai, in the middle of the data. */
+function middleMonth(): { from: string; to: string; days: number } {
+  const days = 30;
+  const middle = Date.now() - (YEARS / 2) * 365 * 86_400_000;
+  const date = (time: number) => new Date(time).toISOString().slice(0, 10);
+  return { from: date(middle), to: date(middle + (days - 1) * 86_400_000), days };
+}
+
+function between(from: string, to: string): string {
+  const start = (date: string) => `timestamptz '${date} 00:00+08'`;
+  return `created_at >= ${start(from)} AND created_at < ${start(to)} + interval '1 day'`;
+}
+
+async function requireSame(name: string, ours: Call, beside: Call): Promise<void> {
+  const { data }: { data: { total: number; list: { id: string }[] } } = JSON.parse(
+    await send(ours),
+  );
+  const [row]: { total: number; id: string | null }[] = JSON.parse(await send(beside));
+  if (data.total !== row?.total || (data.list[0]?.id ?? null) !== row.id) {
+    throw new Error(
+      `${name}: ${data.total} and ${data.list[0]?.id}, but by COUNT and OFFSET ${row?.total} and ${row?.id}`,
+    );
+  }
+}
+
+async function sample(
+  ours: () => Call,
+  beside: () => Call,
+  quick: boolean,
+): Promise<{ ours: number[]; beside: number[] }> {
+  const samples = { ours: [] as number[], beside: [] as number[] };
+  const began = performance.now();
+  await timePerCall(ours, 3);
+  for (let count = 0; count < (quick ? MIN_SAMPLES : SAMPLES); count++) {
+    samples.ours.push(await timePerCall(ours, 1));
+    const patient = count < MIN_SAMPLES || performance.now() - began < PATIENCE_MS;
+    if (patient) samples.beside.push(await timePerCall(beside, 1));
+  }
+  return samples;
+}
+
+function count(rows: number): string {
+  if (rows % 1_000_000 === 0) return `${rows / 1_000_000}M`;
+  return rows % 1000 === 0 ? `${rows / 1000}k` : String(rows);
+}
