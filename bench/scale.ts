@@ -105,6 +105,7 @@ async function measureRows(
   const client = await stack.createDatabase(database);
   try {
     const { seconds } = await fill(client, rows);
+    console.log(`${count(rows)} payments loaded in ${seconds.toFixed(0)} s`);
     const { rows: sizes } = await client.query<{ size: string; table: string }>(
       `SELECT pg_size_pretty(pg_database_size(current_database())) AS size,
          pg_size_pretty(pg_total_relation_size('payments')) AS table`,
