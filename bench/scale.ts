@@ -77,7 +77,7 @@ export async function measureScale(
       results,
       notes: [
         ...notes,
-        `Each a median of ${SAMPLES}, ours and the other by turns; where one takes seconds, of at least ${MIN_SAMPLES}. A page that PostgreSQL answers with an error or not within 20 s ends the run.`,
+        `Each a median of ${quick ? MIN_SAMPLES : SAMPLES}, ours and the other by turns; where one takes seconds, of at least ${MIN_SAMPLES}. A page that PostgreSQL answers with an error or not within 20 s ends the run.`,
       ],
       raw,
     },
