@@ -14,7 +14,7 @@ import { measureDistance } from './distance.ts';
 import { measureLoad } from './load.ts';
 import { measureScale, type Series } from './scale.ts';
 import { measureSeed } from './seed.ts';
-import { type Result, ROOT, type Section, startStack } from './stack.ts';
+import { type Result, ROOT, type Section, SIGNALS, startStack } from './stack.ts';
 import { measureTriggers } from './triggers.ts';
 
 const MEASUREMENTS = ['seed', 'distance', 'load', 'triggers', 'bundle', 'scale'] as const;
@@ -38,7 +38,7 @@ if (unknown.length > 0)
 
 const stack = await startStack();
 let stopping = false;
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+for (const signal of SIGNALS) {
   process.on(signal, async () => {
     if (stopping) return;
     stopping = true;

@@ -128,6 +128,9 @@ export async function startStack(): Promise<Stack> {
   }
 }
 
+/** What ends a measurement before its time. */
+export const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 const AUTH_SECRET = randomBytes(32).toString('hex');
 
 /** The bundle that `wrangler deploy` would upload, with wrangler.toml's settings whatever the script. */
@@ -171,7 +174,8 @@ async function startWorkers(options: {
     unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
   };
   const bindings = { DATABASE_URL: options.databaseUrl, NEON_FETCH_ENDPOINT: options.endpointUrl };
-  return new Miniflare(
+  const mine = SIGNALS.map((signal) => process.listeners(signal));
+  const miniflare = new Miniflare(
     convertV4MiniflareOptions({
       log: new Log(LogLevel.NONE),
       // The request logs: taken off workerd's hands, and dropped.
@@ -194,6 +198,13 @@ async function startWorkers(options: {
       ],
     }),
   );
+  // On a signal it would end this process at once; main.ts ends everything in order.
+  for (const [index, signal] of SIGNALS.entries()) {
+    for (const listener of process.listeners(signal)) {
+      if (!mine[index]?.includes(listener)) process.off(signal, listener);
+    }
+  }
+  return miniflare;
 }
 
 async function administer(connectionString: string, statement: string): Promise<void> {
