@@ -23,7 +23,8 @@ const ADVISORY_LOCK = 7_230_519;
  * younger than the statement's snapshot; being locked, it does not change any more.
  * The row of a transaction in progress is passed over. To wait for it could be a deadlock, since
  * that transaction may need a row that is locked here. So the merge waits for nobody. A writer that
- * waits for the merge finds its row gone and makes a new one.
+ * waits for the merge finds its row gone and makes a new one; only at REPEATABLE READ, which nothing
+ * of ours uses, is it told to try again.
  * Where the sum is nothing, no row is made; a merged row that has become nothing goes with the next run.
  */
 export async function mergeDailyTotals(_: ScheduledController, env: Bindings): Promise<void> {
