@@ -114,7 +114,7 @@ it('follow any sequence of statements and transactions', async () => {
       await client.query(end);
       expect(await verify(url)).toEqual([]);
     }),
-    { numRuns: 50 },
+    { numRuns: 30 },
   );
 });
 
@@ -156,7 +156,7 @@ it('follow eight writers whose transactions touch several days in any order', as
     writers.map(async (client, number) => {
       // Rows of its own: writers that change the same payments in any order would deadlock without totals too.
       const mine = `id % ${writers.length} = ${number} AND id / ${writers.length} % 5 =`;
-      for (let transaction = 0; transaction < 25; transaction += 1) {
+      for (let transaction = 0; transaction < 15; transaction += 1) {
         await client.query('BEGIN');
         for (const part of [0, 1, 2].sort(() => Math.random() - 0.5)) {
           await client.query(
@@ -202,7 +202,7 @@ it('know where a day begins, in every year of Asia/Shanghai', async () => {
   const client = await connect(await createDatabase());
   // Two hours around, because a clock that goes back over midnight would enter a day twice.
   const { rows } = await client.query(`
-    SELECT day::date, step FROM generate_series(timestamp '1880-01-01', '2060-01-01', '1 day') AS day,
+    SELECT day::date, step FROM generate_series(timestamp '1890-01-01', '2040-01-01', '1 day') AS day,
       unnest('{-2 hours, -1 hour, -1 microsecond, 0, 1 microsecond, 1 hour, 2 hours}'::interval[]) AS step,
       LATERAL (SELECT payment_day_start(day::date) + step AS instant) AS near
     WHERE payment_day(instant) <> day::date - (step < '0')::int
