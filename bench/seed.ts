@@ -111,7 +111,7 @@ export async function measureSeed(stack: Stack, quick: boolean): Promise<Section
       notes: [
         `${ROWS} payments; ${rounds} rounds; Parallel: ${CONNECTIONS} connections, time = wall time / operations.`,
         'Floors: a bare KV get for a detail from the cache, `SELECT 1` for what reads the database, one plain INSERT for a refund; same router, driver and endpoint.',
-        "Filling, purging and queueing go to Miniflare's KV and queue, which are SQLite in the same workerd process: in production that work is elsewhere. So a miss and a refund look dearer here than they are there.",
+        "Filling, purging and queueing go to Miniflare's KV and queue, which are SQLite in the same workerd process: in production that work is elsewhere. A miss and a refund therefore probably look dearer here than they are there; how much was not measured.",
       ],
       raw,
     };
