@@ -97,15 +97,12 @@ async function authenticate(c: Context<AppEnv>): Promise<Caller> {
 let imported: { secret: string; key: CryptoKey } | undefined;
 
 async function secretKey(secret = ''): Promise<CryptoKey> {
-  if (imported?.secret !== secret) {
-    const hmac = { name: 'HMAC', hash: 'SHA-256' };
-    const bytes = new TextEncoder().encode(secret);
-    imported = {
-      secret,
-      key: await crypto.subtle.importKey('raw', bytes, hmac, false, ['verify']),
-    };
-  }
-  return imported.key;
+  if (imported?.secret === secret) return imported.key;
+  const hmac = { name: 'HMAC', hash: 'SHA-256' };
+  const bytes = new TextEncoder().encode(secret);
+  const key = await crypto.subtle.importKey('raw', bytes, hmac, false, ['verify']);
+  imported = { secret, key };
+  return key;
 }
 
 /** Of the Authorization header; where there is none, of the one that Cloudflare Access adds. */

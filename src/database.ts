@@ -26,8 +26,9 @@ neonConfig.fetchFunction = async (url: string, init: RequestInit) => {
  * Runs one request's database work: one statement, or one batch (READ COMMITTED, whatever the
  * database's default is). `work` may be called twice; `lockTimeout` is for its lock_timeout: half of
  * the time that is left, since getting a row takes two waits (its place in the queue, then its
- * holder). So what was given up on does not commit later than its purges expect. Throws ApiError 50300 (unreachable or refusing) or 50400 (too slow), both
- * with `dataIfUnavailable`, or 50000 (a fault of ours).
+ * holder). So what was given up on does not commit later than its purges expect.
+ * Throws ApiError 50300 (unreachable or refusing) or 50400 (too slow), both with
+ * `dataIfUnavailable`, or 50000 (a fault of ours).
  */
 export async function inDatabase<T>(
   c: Context<AppEnv>,
