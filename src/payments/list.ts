@@ -11,43 +11,25 @@ import { type Database, inDatabase } from '../database';
 import { settings } from '../env';
 import { type AppEnv, envelope, validate } from '../http';
 import { orders, payments } from '../schema';
-import { readWrittenTime, utc, utcMicros, type WrittenTime } from '../time';
+import { readWrittenTime, utc, utcMicros } from '../time';
 import { matches, seek, segmentsOf, totalOf } from './count';
-import { Id, type Payment, PaymentMethod, PaymentStatus } from './payment';
-
-/** A parameter of the query string: given once at most, and an empty value counts as absent. */
-const parameter = <T extends z.ZodType>(schema: T) =>
-  z.preprocess((value) => (value === '' ? undefined : value), schema.optional());
-
-const once = () => z.string('不能重复');
+import {
+  after,
+  builtOnce,
+  ENDS_BEFORE_START,
+  endsAfterStart,
+  filterParameters,
+  hasNumbers,
+  once,
+  parameter,
+} from './filter';
+import { Id, type Payment } from './payment';
 
 const wholeNumber = (min: number, max: number) =>
   once()
     .regex(/^(0|[1-9]\d{0,9})$/, `须为 ${min} 到 ${max} 的整数`)
     .transform(Number)
     .refine((value) => min <= value && value <= max, `须为 ${min} 到 ${max} 的整数`);
-
-/** Length counts code points, as VARCHAR does. */
-const exactText = (maxLength: number) =>
-  once()
-    .refine((text) => [...text].length <= maxLength, `最多 ${maxLength} 个字符`)
-    .regex(/^\P{Cc}*$/u, '不能包含控制字符');
-
-const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
-  const known = new Map([...values.values].map((value) => [String(value), value]));
-  const message = `须为 ${[...known.keys()].join('、')} 中的一个或多个，以逗号分隔`;
-  return once()
-    .refine((text) => text.split(',').every((item) => known.has(item)), message)
-    .transform((text) => text.split(',').flatMap((item) => known.get(item) ?? []));
-};
-
-const writtenTime = (zone: string) =>
-  once().transform((text, context): WrittenTime => {
-    const time = readWrittenTime(text, zone);
-    if (time) return time;
-    context.addIssue('须为 RFC 3339 时间、YYYY-MM-DD 或 YYYY-MM-DD HH:mm:ss');
-    return z.NEVER;
-  });
 
 /** Where a page ended: the last row's created_at with all its microseconds, and its id. */
 const Cursor = once().transform((text, context) => {
@@ -65,36 +47,17 @@ const ListQuery = (zone: string) =>
       page: parameter(wholeNumber(1, 2_147_483_647)),
       size: parameter(wholeNumber(1, 100)),
       cursor: parameter(Cursor),
-      order_no: parameter(exactText(64)),
-      payment_no: parameter(exactText(50)),
-      status: parameter(severalOf(PaymentStatus)),
-      payment_method: parameter(severalOf(PaymentMethod)),
-      start_time: parameter(writtenTime(zone)),
-      end_time: parameter(writtenTime(zone)),
+      ...filterParameters(zone),
     })
     .refine(({ cursor, page }) => cursor === undefined || page === undefined, {
       path: ['cursor'],
       error: '不能与 page 同时使用',
       when: () => true,
     })
-    .refine(
-      ({ start_time, end_time }) => !(start_time && end_time && start_time.from >= end_time.until),
-      {
-        path: ['end_time'],
-        error: '不能早于 start_time',
-        when: () => true,
-      },
-    );
+    .refine(endsAfterStart, ENDS_BEFORE_START);
 type ListQuery = z.output<ReturnType<typeof ListQuery>>;
 
-/** A schema costs more to build than to use, so each zone's is built once. */
-const listQueries = new Map<string, ReturnType<typeof ListQuery>>();
-
-function listQueryOf(zone: string): ReturnType<typeof ListQuery> {
-  const schema = listQueries.get(zone) ?? ListQuery(zone);
-  listQueries.set(zone, schema);
-  return schema;
-}
+const listQueryOf = builtOnce(ListQuery);
 
 export const listPayments = new Hono<AppEnv>().get(
   '/payments',
@@ -170,26 +133,12 @@ function selectPage(db: Database, query: ListQuery) {
     .orderBy(desc(page.createdAt), desc(page.id));
 }
 
-function hasNumbers({ order_no, payment_no }: ListQuery): SQL | undefined {
-  return and(
-    order_no === undefined
-      ? undefined
-      : sql`${payments.orderId} IN (SELECT ${orders.id} FROM ${orders} WHERE ${orders.orderNo} = ${order_no})`,
-    payment_no === undefined ? undefined : eq(payments.paymentNo, payment_no),
-  );
-}
-
 function countAll(db: Database, filter: SQL | undefined) {
   return db
     .select({ total: count().as('total') })
     .from(payments)
     .where(filter)
     .as('total');
-}
-
-/** Behind the payment with this created_at and id. */
-function after(key: SQL): SQL {
-  return sql`(${payments.createdAt}, ${payments.id}) < (${key})`;
 }
 
 type Row = Awaited<ReturnType<typeof selectPage>>[number];

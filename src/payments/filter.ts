@@ -1,0 +1,100 @@
+/**
+ * Which payments a query string asks for: the parameters that the list, the export and the
+ * statistics read in the same way. Each is given once at most, an empty value counts as absent, and
+ * what they mean in SQL is matches() in count.ts and hasNumbers() here.
+ */
+import { and, eq, type SQL, sql } from 'drizzle-orm';
+import * as z from 'zod';
+import { orders, payments } from '../schema';
+import { readWrittenTime, type WrittenTime } from '../time';
+import { PaymentMethod, PaymentStatus } from './payment';
+
+/** A parameter that may be absent. */
+export const parameter = <T extends z.ZodType>(schema: T) =>
+  z.preprocess((value) => (value === '' ? undefined : value), schema.optional());
+
+/** A parameter that has to be there. */
+export const requiredParameter = <T extends z.ZodType>(schema: T) =>
+  z.preprocess((value) => (value === '' ? undefined : value), schema);
+
+/** The text of a parameter. */
+export const once = () =>
+  z.string({ error: ({ input }) => (input === undefined ? '必填' : '不能重复') });
+
+/** Length counts code points, as VARCHAR does. */
+const exactText = (maxLength: number) =>
+  once()
+    .refine((text) => [...text].length <= maxLength, `最多 ${maxLength} 个字符`)
+    .regex(/^\P{Cc}*$/u, '不能包含控制字符');
+
+const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
+  const known = new Map([...values.values].map((value) => [String(value), value]));
+  const message = `须为 ${[...known.keys()].join('、')} 中的一个或多个，以逗号分隔`;
+  return once()
+    .refine((text) => text.split(',').every((item) => known.has(item)), message)
+    .transform((text) => text.split(',').flatMap((item) => known.get(item) ?? []));
+};
+
+/** A time as src/time.ts reads it; without an offset it is meant in `zone`. */
+export const writtenTime = (zone: string) =>
+  once().transform((text, context): WrittenTime => {
+    const time = readWrittenTime(text, zone);
+    if (time) return time;
+    context.addIssue('须为 RFC 3339 时间、YYYY-MM-DD 或 YYYY-MM-DD HH:mm:ss');
+    return z.NEVER;
+  });
+
+/** The filters, each of which may be absent; times without an offset are meant in `zone`. */
+export const filterParameters = (zone: string) => ({
+  order_no: parameter(exactText(64)),
+  payment_no: parameter(exactText(50)),
+  status: parameter(severalOf(PaymentStatus)),
+  payment_method: parameter(severalOf(PaymentMethod)),
+  start_time: parameter(writtenTime(zone)),
+  end_time: parameter(writtenTime(zone)),
+});
+
+interface TimeRange {
+  start_time?: WrittenTime | undefined;
+  end_time?: WrittenTime | undefined;
+}
+
+/** For refine(), with what it then says. */
+export function endsAfterStart({ start_time, end_time }: TimeRange): boolean {
+  return !(start_time && end_time && start_time.from >= end_time.until);
+}
+export const ENDS_BEFORE_START = {
+  path: ['end_time'],
+  error: '不能早于 start_time',
+  // Beside whatever else is wrong, too.
+  when: () => true,
+};
+
+/** A schema costs more to build than to use, so each zone's is built once. */
+export function builtOnce<Schema>(build: (zone: string) => Schema): (zone: string) => Schema {
+  const schemas = new Map<string, Schema>();
+  return (zone) => {
+    const schema = schemas.get(zone) ?? build(zone);
+    schemas.set(zone, schema);
+    return schema;
+  };
+}
+
+/** The payment_no, and the order_no, as a condition on payments. Undefined where neither is given. */
+export function hasNumbers(filter: {
+  order_no?: string | undefined;
+  payment_no?: string | undefined;
+}): SQL | undefined {
+  const { order_no, payment_no } = filter;
+  return and(
+    order_no === undefined
+      ? undefined
+      : sql`${payments.orderId} IN (SELECT ${orders.id} FROM ${orders} WHERE ${orders.orderNo} = ${order_no})`,
+    payment_no === undefined ? undefined : eq(payments.paymentNo, payment_no),
+  );
+}
+
+/** Behind the payment with this created_at and id, in the order of the list. */
+export function after(key: SQL): SQL {
+  return sql`(${payments.createdAt}, ${payments.id}) < (${key})`;
+}
