@@ -4,7 +4,7 @@
  * range takes of a day at either end is counted by index. All of it is parts of a statement, so it
  * counts the very payments that the rest of that statement sees.
  */
-import { and, desc, gte, inArray, lt, sql } from 'drizzle-orm';
+import { and, desc, gte, inArray, lt, type SQL, sql } from 'drizzle-orm';
 import type { Database } from '../database';
 import { paymentDailyTotals, payments } from '../schema';
 import { timestamptz, type WrittenTime } from '../time';
@@ -27,6 +27,40 @@ export function matches({ status, payment_method, start_time, end_time }: Counta
   );
 }
 
+/**
+ * Cuts the time of a filter: the whole business days in it, as a condition on the daily totals, and what
+ * it takes of a day at either end, each with the condition on payments, the first instant, and the first
+ * one after. No two of them overlap, and every matching payment is in one.
+ */
+export function cut(filter: Countable) {
+  const { status, payment_method, start_time, end_time } = filter;
+  const from = start_time && sql`${timestamptz(start_time.from)}::timestamptz`;
+  const until = end_time && sql`${timestamptz(end_time.until)}::timestamptz`;
+  // The days that lie in the range as a whole: from the first that begins in it, to before the one in which it ends.
+  const firstDay = from && sql`payment_day_from(${from})`;
+  const endDay = until && sql`payment_day(${until})`;
+  const wholeDays = and(
+    firstDay && gte(paymentDailyTotals.day, firstDay),
+    endDay && lt(paymentDailyTotals.day, endDay),
+    status && inArray(paymentDailyTotals.status, status),
+    payment_method && inArray(paymentDailyTotals.paymentMethod, payment_method),
+  );
+  const daysBegin = firstDay && sql`payment_day_start(${firstDay})`;
+  const daysEnd = endDay && sql`payment_day_start(${endDay})`;
+  const ends: { within: SQL | undefined; from: SQL; until: SQL }[] = [];
+  if (from && daysBegin) {
+    const within = and(matches(filter), lt(payments.createdAt, daysBegin));
+    ends.push({ within, from, until: daysBegin });
+  }
+  if (until && daysEnd) {
+    // Where the range lies within one day, it is all in the end above, and nothing is left for this one.
+    const begin = daysBegin ? sql`greatest(${daysBegin}, ${daysEnd})` : daysEnd;
+    const within = and(matches(filter), gte(payments.createdAt, begin));
+    ends.push({ within, from: begin, until });
+  }
+  return { wholeDays: wholeDays ?? sql`true`, ends };
+}
+
 type Segments = ReturnType<typeof segmentsOf>;
 
 /**
@@ -34,42 +68,21 @@ type Segments = ReturnType<typeof segmentsOf>;
  * instant and their number. They do not overlap, and every matching payment is in one of them. Whole
  * days are a segment each, for seek(), or, which is less to do, all together.
  */
-export function segmentsOf(db: Database, filter: Countable, wholeDays: 'each' | 'together') {
-  const { status, payment_method, start_time, end_time } = filter;
-  const from = start_time && sql`${timestamptz(start_time.from)}::timestamptz`;
-  const until = end_time && sql`${timestamptz(end_time.until)}::timestamptz`;
-  // The days that lie in the range as a whole: from the first that begins in it, to before the one in which it ends.
-  const firstDay = from && sql`payment_day_from(${from})`;
-  const endDay = until && sql`payment_day(${until})`;
-  const days = and(
-    firstDay && gte(paymentDailyTotals.day, firstDay),
-    endDay && lt(paymentDailyTotals.day, endDay),
-    status && inArray(paymentDailyTotals.status, status),
-    payment_method && inArray(paymentDailyTotals.paymentMethod, payment_method),
-  );
+export function segmentsOf(db: Database, filter: Countable, days: 'each' | 'together') {
+  const { wholeDays, ends } = cut(filter);
   const segments = [
     sql`
       SELECT payment_day_start(min(day)) AS oldest,
         payment_day_start(max(day) + 1) - ${MICROSECOND} AS newest, sum(payments)::bigint AS payments
-      FROM ${paymentDailyTotals} WHERE ${days ?? sql`true`}
-      GROUP BY ${wholeDays === 'each' ? sql`day` : sql`()`} HAVING sum(payments) > 0`,
+      FROM ${paymentDailyTotals} WHERE ${wholeDays}
+      GROUP BY ${days === 'each' ? sql`day` : sql`()`} HAVING sum(payments) > 0`,
+    ...ends.map(
+      ({ within, from, until }) => sql`
+      SELECT ${from}, ${until} - ${MICROSECOND}, count(*)
+      FROM ${payments} WHERE ${within}
+      HAVING count(*) > 0`,
+    ),
   ];
-  const daysBegin = firstDay && sql`payment_day_start(${firstDay})`;
-  const daysEnd = endDay && sql`payment_day_start(${endDay})`;
-  if (daysBegin) {
-    segments.push(sql`
-      SELECT ${from}, ${daysBegin} - ${MICROSECOND}, count(*)
-      FROM ${payments} WHERE ${and(matches(filter), lt(payments.createdAt, daysBegin))}
-      HAVING count(*) > 0`);
-  }
-  if (daysEnd) {
-    // Where the range lies within one day, it is all in the segment above, and nothing is left for this one.
-    const begin = daysBegin ? sql`greatest(${daysBegin}, ${daysEnd})` : daysEnd;
-    segments.push(sql`
-      SELECT ${begin}, ${until} - ${MICROSECOND}, count(*)
-      FROM ${payments} WHERE ${and(matches(filter), gte(payments.createdAt, begin))}
-      HAVING count(*) > 0`);
-  }
   return db
     .$with('segment', {
       oldest: sql`oldest`.as('oldest'),
