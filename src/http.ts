@@ -91,14 +91,15 @@ export const requestId: MiddlewareHandler<AppEnv> = async function requestId(c, 
   const given = c.req.header('X-Request-Id');
   const id = given && /^[\w-]{1,64}$/.test(given) ? given : crypto.randomUUID();
   c.set('requestId', id);
-  await next();
+  // Before the answer exists: a header that is added to it afterwards makes Hono build it again.
   c.header('X-Request-Id', id);
+  await next();
 };
 
 /** Keeps answers about payments out of every cache but our own. */
 export const noStore: MiddlewareHandler<AppEnv> = async function noStore(c, next) {
-  await next();
   c.header('Cache-Control', 'no-store');
+  await next();
 };
 
 const allowOrigin = cors({
