@@ -16,6 +16,7 @@ const anything = z.unknown();
 const now = () => Math.floor(Date.now() / 1000);
 
 afterEach(() => {
+  vi.useRealTimers();
   vi.restoreAllMocks();
 });
 
@@ -134,6 +135,38 @@ describe('a token signed with the secret', () => {
     expect(reply.status).toBe(200);
   });
 
+  test('is checked again after a minute, and not before', async () => {
+    const began = Date.now();
+    const verify = vi.spyOn(crypto.subtle, 'verify');
+    const token = bearer(await sign({ jti: 'checked twice' }));
+    const checks: number[] = [];
+    for (const seconds of [0, 59, 61]) {
+      vi.useFakeTimers({ toFake: ['Date'], now: began + seconds * 1000 });
+      expect((await list(token, env)).status).toBe(200);
+      checks.push(verify.mock.calls.length);
+    }
+    expect(checks).toEqual([1, 1, 2]);
+  });
+
+  test('is refused once it has expired, however lately it was let in', async () => {
+    const token = bearer(await sign({ exp: now() - 30 }));
+    expect((await list(token, env)).status).toBe(200);
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 31_000 });
+    expect((await list(token, env)).code).toBe(40100);
+  });
+
+  test('that was let in is refused where the deployment says otherwise by now', async () => {
+    const token = bearer(await sign());
+    expect((await list(token, env)).status).toBe(200);
+    for (const other of [
+      { AUTH_SECRET: 'another secret of the tests, at least 32 bytes' },
+      { AUTH_ISSUER: 'https://other.example.com' },
+      { AUTH_AUDIENCE: 'orders' },
+    ]) {
+      expect((await list(token, { ...env, ...other })).code).toBe(40100);
+    }
+  });
+
   test('in another scheme is not looked for in the header of Access', async () => {
     const reply = await list(
       { Authorization: 'Basic dTpw', 'Cf-Access-Jwt-Assertion': await sign() },
@@ -180,6 +213,7 @@ describe('an identity provider', () => {
     new SignJWT({ sub: 'user-1', scope: 'payments:read', iss: ISSUER, aud: 'payments' })
       .setProtectedHeader({ alg, kid })
       .setExpirationTime('1 hour')
+      .setJti(crypto.randomUUID())
       .sign(keys[kid].privateKey);
 
   beforeAll(async () => {
@@ -227,13 +261,16 @@ describe('an identity provider', () => {
   test('loses no request when its keys rotate under load, and is asked once more', async () => {
     const url = jwks();
     await publish(url, 'ES256');
-    const [old, rotated] = [bearer(await sign('ES256')), bearer(await sign('rotated'))];
-    const load = (headers: Record<string, string>, count: number) =>
-      Array.from({ length: count }, () => list(headers, environment(url)));
+    const load = (kid: 'ES256' | 'rotated', count: number) =>
+      Array.from({ length: count }, async () => list(bearer(await sign(kid)), environment(url)));
 
-    const before = await Promise.all(load(old, 30));
+    const before = await Promise.all(load('ES256', 30));
     await publish(url, 'ES256', 'rotated');
-    const during = await Promise.all([...load(old, 20), ...load(rotated, 40), ...load(old, 20)]);
+    const during = await Promise.all([
+      ...load('ES256', 20),
+      ...load('rotated', 40),
+      ...load('ES256', 20),
+    ]);
 
     expect([...before, ...during].map((reply) => reply.status)).toEqual(Array(110).fill(200));
     expect(await fetches(url)).toBe(2);
