@@ -3,7 +3,7 @@
  * A written time denotes the interval that its precision leaves open: a date is a whole day, a
  * second a whole second. Instants are microseconds since the epoch, which is what TIMESTAMPTZ keeps.
  */
-import { type AnyColumn, type SQL, sql } from 'drizzle-orm';
+import { type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 
 /** From the first instant meant (inclusive) to the first one after (exclusive), in microseconds since the epoch. */
 export interface WrittenTime {
@@ -55,12 +55,12 @@ export function timestamptz(micros: bigint): string {
 }
 
 /** A column as clients read times: RFC 3339, UTC, milliseconds. Null stays null. */
-export function utc(column: AnyColumn): SQL<string> {
+export function utc(column: SQLWrapper): SQL<string> {
   return sql<string>`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 }
 
 /** A column with all six decimals that PostgreSQL keeps, for a cursor. */
-export function utcMicros(column: AnyColumn): SQL<string> {
+export function utcMicros(column: SQLWrapper): SQL<string> {
   return sql<string>`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 }
 

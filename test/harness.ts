@@ -142,7 +142,7 @@ export async function startApp(template = 'template_payments') {
         await call('GET', `/payments?${search}`, z.unknown());
         const sent = fetch.mock.calls.flatMap(([, init]) => {
           const body = Statement.safeParse(JSON.parse(String(init?.body ?? null)));
-          return body.success && body.data.query.includes('left join "orders"') ? [body.data] : [];
+          return body.success && body.data.query.includes('LEFT JOIN orders') ? [body.data] : [];
         });
         return sent[0];
       } finally {

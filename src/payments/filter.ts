@@ -5,7 +5,8 @@
  */
 import { and, eq, type SQL, sql } from 'drizzle-orm';
 import * as z from 'zod';
-import { orders, payments } from '../schema';
+import type { Bind } from '../prepared';
+import { payments } from '../schema';
 import { readWrittenTime, type WrittenTime } from '../time';
 import { PaymentMethod, PaymentStatus } from './payment';
 
@@ -32,7 +33,7 @@ const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
   const message = `须为 ${[...known.keys()].join('、')} 中的一个或多个，以逗号分隔`;
   return once()
     .refine((text) => text.split(',').every((item) => known.has(item)), message)
-    .transform((text) => text.split(',').flatMap((item) => known.get(item) ?? []));
+    .transform((text) => [...new Set(text.split(','))].flatMap((item) => known.get(item) ?? []));
 };
 
 /** A time as src/time.ts reads it; without an offset it is meant in `zone`. */
@@ -80,17 +81,26 @@ export function builtOnce<Schema>(build: (zone: string) => Schema): (zone: strin
   };
 }
 
-/** The payment_no, and the order_no, as a condition on payments. Undefined where neither is given. */
-export function hasNumbers(filter: {
+interface Numbers {
   order_no?: string | undefined;
   payment_no?: string | undefined;
-}): SQL | undefined {
-  const { order_no, payment_no } = filter;
+}
+
+/** The payment_no, and the order_no, as a condition on payments. Undefined where neither is given. */
+export function hasNumbers(
+  { order_no, payment_no }: Numbers,
+  bind: Bind<Numbers>,
+): SQL | undefined {
   return and(
     order_no === undefined
       ? undefined
-      : sql`${payments.orderId} IN (SELECT ${orders.id} FROM ${orders} WHERE ${orders.orderNo} = ${order_no})`,
-    payment_no === undefined ? undefined : eq(payments.paymentNo, payment_no),
+      : sql`${payments.orderId} IN (SELECT id FROM orders WHERE order_no = ${bind((given) => given.order_no)})`,
+    payment_no === undefined
+      ? undefined
+      : eq(
+          payments.paymentNo,
+          bind((given) => given.payment_no),
+        ),
   );
 }
 

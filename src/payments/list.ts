@@ -3,16 +3,17 @@
  * statement and so from one snapshot. A cursor continues after the last row exactly, to the
  * microsecond, however many rows are inserted meanwhile.
  */
-import { and, count, desc, eq, type SQL, sql } from 'drizzle-orm';
+import { and, desc, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize } from '../auth';
-import { type Database, inDatabase } from '../database';
+import { inDatabase } from '../database';
 import { settings } from '../env';
 import { type AppEnv, envelope, validate } from '../http';
-import { orders, payments } from '../schema';
+import { prepared } from '../prepared';
+import { payments } from '../schema';
 import { readWrittenTime, utc, utcMicros } from '../time';
-import { matches, seek, segmentsOf, totalOf } from './count';
+import { matches, seek, segments, shapeOf, totalOfSegments } from './count';
 import {
   after,
   builtOnce,
@@ -65,12 +66,32 @@ export const listPayments = new Hono<AppEnv>().get(
   validate((env) => ({ query: listQueryOf(settings(env).TIME_ZONE) })),
   async (c) => {
     const query = c.req.valid('query');
-    const rows = await inDatabase(c, (db) => selectPage(db, query));
-    return c.json(envelope('获取成功', toPage(rows, query.size ?? DEFAULT_SIZE)));
+    const { rows } = await inDatabase(c, (db) => db.execute<Row>(pageStatement(query)));
+    return c.json(envelope('获取成功', toPage(rows, sizeOf(query))));
   },
 );
 
 const DEFAULT_SIZE = 10;
+
+const sizeOf = ({ size = DEFAULT_SIZE }: ListQuery) => size;
+
+/** How many payments the pages before this one show. */
+const offsetOf = (query: ListQuery) => ((query.page ?? 1) - 1) * sizeOf(query);
+
+/** A row of the page beside the total; of an empty page there is one row still, the total beside nulls. */
+type Row = { total: string } & (PageRow | { [Column in keyof PageRow]: null });
+
+type PageRow = {
+  id: string;
+  order_no: string | null;
+  payment_no: string;
+  payment_method: string;
+  amount: string;
+  status: number;
+  payment_time: string | null;
+  /** With all microseconds, for the cursor. */
+  created_at: string;
+};
 
 /**
  * The total beside each row of the page, and one row more than the page holds where another follows
@@ -78,92 +99,64 @@ const DEFAULT_SIZE = 10;
  * last of the page before, which they find. With an order_no or a payment_no, which they do not know,
  * a handful of payments match: those are counted, and skipped by OFFSET.
  */
-function selectPage(db: Database, query: ListQuery) {
-  const size = query.size ?? DEFAULT_SIZE;
-  const offset = ((query.page ?? 1) - 1) * size;
-  const numbered = hasNumbers(query);
-  const filter = and(numbered, matches(query));
-
-  const segments = numbered ? undefined : segmentsOf(db, query, offset > 0 ? 'each' : 'together');
-  const previous = segments && offset > 0 ? seek(db, segments, query, offset - 1) : undefined;
-  const total = segments ? totalOf(db, segments) : countAll(db, filter);
-  const page = db
-    .select({
-      id: payments.id,
-      orderId: payments.orderId,
-      paymentNo: payments.paymentNo,
-      paymentMethod: payments.paymentMethod,
-      amount: payments.amount,
-      status: payments.status,
-      paymentTime: payments.paymentTime,
-      createdAt: payments.createdAt,
-    })
-    .from(payments)
-    .where(
-      and(
-        filter,
-        query.cursor &&
-          after(sql`${query.cursor.createdAt}::timestamptz, ${query.cursor.id}::bigint`),
-        previous && after(sql`SELECT created_at, id FROM ${previous}`),
-      ),
-    )
-    .orderBy(desc(payments.createdAt), desc(payments.id))
-    .limit(size + 1)
-    .offset(segments ? 0 : offset)
-    .as('page');
-
-  return db
-    .with(...[segments, previous].filter((part) => part !== undefined))
-    .select({
-      total: total.total,
-      orderNo: orders.orderNo,
-      payment: {
-        id: page.id,
-        paymentNo: page.paymentNo,
-        paymentMethod: page.paymentMethod,
-        amount: page.amount,
-        status: page.status,
-        paymentTime: utc(page.paymentTime),
-        createdAt: utcMicros(page.createdAt),
-      },
-    })
-    .from(total)
-    .leftJoin(page, sql`true`)
-    .leftJoin(orders, eq(orders.id, page.orderId))
-    .orderBy(desc(page.createdAt), desc(page.id));
-}
-
-function countAll(db: Database, filter: SQL | undefined) {
-  return db
-    .select({ total: count().as('total') })
-    .from(payments)
-    .where(filter)
-    .as('total');
-}
-
-type Row = Awaited<ReturnType<typeof selectPage>>[number];
+const pageStatement = prepared<ListQuery>(
+  (bind, query) => {
+    const numbered = hasNumbers(query, bind);
+    const filter = and(numbered, matches(query, bind));
+    const sought = numbered === undefined && offsetOf(query) > 0;
+    const counted = numbered
+      ? sql`WITH total AS (SELECT count(*) AS total FROM payments WHERE ${filter})`
+      : sql`WITH ${segments(query, bind, sought ? 'each' : 'together')}, total AS (${totalOfSegments})`;
+    const behind =
+      query.cursor &&
+      sql`${bind(({ cursor }) => cursor?.createdAt)}::timestamptz, ${bind(({ cursor }) => cursor?.id)}::bigint`;
+    const previous = bind((given) => offsetOf(given) - 1);
+    return sql`
+      ${counted}${sought ? sql`, ${seek(query, bind, previous)}` : sql``}
+      SELECT total.total, page.id::text, orders.order_no, page.payment_no, page.payment_method,
+        page.amount, page.status, ${utc(sql`page.payment_time`)} AS payment_time,
+        ${utcMicros(sql`page.created_at`)} AS created_at
+      FROM total
+      LEFT JOIN (
+        SELECT * FROM payments
+        WHERE ${and(filter, behind && after(behind), sought ? after(sql`SELECT created_at, id FROM sought`) : undefined) ?? sql`true`}
+        ORDER BY ${desc(payments.createdAt)}, ${desc(payments.id)}
+        LIMIT ${bind((given) => sizeOf(given) + 1)} OFFSET ${numbered ? bind(offsetOf) : sql`0`}
+      ) AS page ON true
+      LEFT JOIN orders ON orders.id = page.order_id
+      ORDER BY page.created_at DESC, page.id DESC`;
+  },
+  (query) =>
+    [
+      shapeOf(query),
+      query.order_no !== undefined,
+      query.payment_no !== undefined,
+      query.cursor !== undefined,
+      offsetOf(query) > 0,
+    ].join(),
+);
 
 function toPage(rows: Row[], size: number) {
-  const shown = rows.slice(0, size);
-  const last = rows.length > size ? shown.at(-1)?.payment : null;
+  const found = rows.filter((row) => row.id !== null);
+  const shown = found.slice(0, size);
+  const last = found.length > size ? shown.at(-1) : undefined;
   return {
-    total: rows[0]?.total ?? 0,
-    // Of an empty page there is still one row, the total beside no payment.
-    list: shown.flatMap(({ payment, orderNo }) => (payment ? [toPayment(payment, orderNo)] : [])),
-    next_cursor: last ? encodeCursor(`${last.createdAt} ${last.id}`) : null,
+    total: Number(rows[0]?.total),
+    list: shown.map(toPayment),
+    next_cursor: last ? encodeCursor(`${last.created_at} ${last.id}`) : null,
   };
 }
 
-function toPayment(payment: NonNullable<Row['payment']>, orderNo: string | null): Payment {
+function toPayment(row: PageRow): Payment {
   return {
-    id: String(payment.id),
-    order_no: orderNo,
-    payment_no: payment.paymentNo,
-    payment_method: payment.paymentMethod,
-    amount: payment.amount,
-    status: payment.status,
-    payment_time: payment.paymentTime,
-    created_at: `${payment.createdAt.slice(0, 23)}Z`,
+    id: row.id,
+    order_no: row.order_no,
+    payment_no: row.payment_no,
+    payment_method: row.payment_method,
+    amount: row.amount,
+    status: row.status,
+    payment_time: row.payment_time,
+    created_at: `${row.created_at.slice(0, 23)}Z`,
   };
 }
 
