@@ -50,25 +50,10 @@ export async function fill(client: pg.Client, rows: number): Promise<{ seconds: 
     SELECT id, 'R' || id, amount, '商品有瑕疵', 1, refund_time FROM payments WHERE status = 3`);
   for (const { definition } of indexes) await client.query(definition);
   await client.query(`SELECT setval('payments_id_seq', ${rows})`);
-  await fillDailyTotals(client);
   await client.query('RESET session_replication_role');
-  for (const table of ['payments', 'orders', 'payment_callbacks', 'payment_refunds']) {
-    await client.query(`VACUUM (ANALYZE) ${table}`);
-  }
+  await client.query('SELECT recount_payments()');
+  await client.query('VACUUM (ANALYZE)');
   return { seconds: (performance.now() - began) / 1000 };
-}
-
-/** What the triggers would have kept, where the database has them. */
-async function fillDailyTotals(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ found: boolean }>(
-    `SELECT to_regclass('payment_daily_totals') IS NOT NULL AS found`,
-  );
-  if (!rows[0]?.found) return;
-  await client.query(`
-    INSERT INTO payment_daily_totals (day, status, payment_method, writer, payments, amount)
-    SELECT (created_at AT TIME ZONE 'Asia/Shanghai')::date, status, payment_method, 0, count(*), sum(amount)
-    FROM payments GROUP BY 1, 2, 3`);
-  await client.query('VACUUM (ANALYZE) payment_daily_totals');
 }
 
 /**

@@ -1,17 +1,20 @@
 /**
- * `npm run db:verify`: counts all payments and compares them with payment_daily_totals, in one
- * statement and so in one snapshot, whoever is writing meanwhile. Reads every payment once.
+ * `npm run db:verify`: counts all payments and compares them with payment_daily_totals, and those with
+ * payment_monthly_totals, in one statement and so in one snapshot, whoever is writing meanwhile. Reads
+ * every payment once.
  */
 import pg from 'pg';
 
-/** A day's payments of one status and method, as text, where totals and payments differ. */
+/** The payments of one status and method of a day, or the merged ones of a month, where totals differ from them. */
 export interface Difference {
-  day: string;
+  /** A day, or the first day of a month. */
+  since: string;
+  of: 'day' | 'month';
   status: number;
   payment_method: string;
-  /** What payment_daily_totals says. */
+  /** What the totals say. */
   kept: string;
-  /** What payments holds. */
+  /** What the payments, or for a month the daily totals, add up to. */
   counted: string;
 }
 
@@ -21,20 +24,26 @@ export async function verify(connectionString: string): Promise<Difference[]> {
   await client.connect();
   try {
     const { rows } = await client.query<Difference>(`
-      SELECT day::text, status, payment_method,
+      SELECT since::text, of, status, payment_method,
         coalesce(kept.payments, 0) || ' payments of ' || coalesce(kept.amount, 0) AS kept,
         coalesce(counted.payments, 0) || ' payments of ' || coalesce(counted.amount, 0) AS counted
       FROM (
-        SELECT day, status, payment_method, sum(payments) AS payments, sum(amount) AS amount
-        FROM payment_daily_totals GROUP BY 1, 2, 3
+        SELECT 'day' AS of, day AS since, status, payment_method, sum(payments) AS payments, sum(amount) AS amount
+        FROM payment_daily_totals GROUP BY 1, 2, 3, 4
+        UNION ALL
+        SELECT 'month', month, status, payment_method, payments, amount FROM payment_monthly_totals
       ) AS kept
       FULL JOIN (
-        SELECT payment_day(created_at) AS day, status, payment_method, count(*) AS payments, sum(amount) AS amount
-        FROM payments GROUP BY 1, 2, 3
-      ) AS counted USING (day, status, payment_method)
+        SELECT 'day' AS of, payment_day(created_at) AS since, status, payment_method,
+          count(*) AS payments, sum(amount) AS amount
+        FROM payments GROUP BY 1, 2, 3, 4
+        UNION ALL
+        SELECT 'month', payment_month(day), status, payment_method, sum(payments), sum(amount)
+        FROM payment_daily_totals WHERE writer = 0 GROUP BY 1, 2, 3, 4
+      ) AS counted USING (of, since, status, payment_method)
       WHERE (coalesce(kept.payments, 0), coalesce(kept.amount, 0))
         <> (coalesce(counted.payments, 0), coalesce(counted.amount, 0))
-      ORDER BY 1, 2, 3`);
+      ORDER BY 2, 1, 3, 4`);
     return rows;
   } finally {
     await client.end();
@@ -55,7 +64,7 @@ if (import.meta.main) {
   try {
     const differences = await verify(connectionString);
     if (differences.length === 0) {
-      console.log('The daily totals are right.');
+      console.log('The totals are right.');
     } else {
       console.table(differences.slice(0, SHOWN));
       console.error(

@@ -149,7 +149,25 @@ export const paymentDailyTotals = pgTable(
   },
   (table) => [
     primaryKey({ columns: [table.day, table.status, table.paymentMethod, table.writer] }),
+    // Writer 0 are the rows that the daily merge has made of those of other writers.
+    index('idx_payment_daily_totals_unmerged').on(table.day).where(sql`${table.writer} <> 0`),
   ],
+);
+
+/**
+ * What the merged rows of the daily totals add up to in each month, named by its first day: triggers
+ * on those keep it. So a sum over years reads a few hundred rows here, and those that are not merged yet.
+ */
+export const paymentMonthlyTotals = pgTable(
+  'payment_monthly_totals',
+  {
+    month: date('month').notNull(),
+    status: integer('status').notNull(),
+    paymentMethod: varchar('payment_method', { length: 20 }).notNull(),
+    payments: bigint('payments', { mode: 'bigint' }).notNull(),
+    amount: numeric('amount', { precision: 38, scale: 2 }).notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.month, table.status, table.paymentMethod] })],
 );
 
 /** The order module's table, as far as this module reads it. */

@@ -10,6 +10,8 @@ import refundEvents from '../drizzle/0001_refund_events.sql';
 import appendOnly from '../drizzle/0002_refund_events_append_only.sql';
 import dailyTotals from '../drizzle/0003_payment_daily_totals.sql';
 import dailyTotalsTriggers from '../drizzle/0004_payment_daily_totals_triggers.sql';
+import monthlyTotals from '../drizzle/0005_payment_monthly_totals.sql';
+import monthlyTotalsTriggers from '../drizzle/0006_payment_monthly_totals_triggers.sql';
 import { insertPayment, startApp, type TestApp } from './harness';
 
 const anything = z.unknown();
@@ -69,6 +71,8 @@ const migrationStatements = [
   appendOnly,
   dailyTotals,
   dailyTotalsTriggers,
+  monthlyTotals,
+  monthlyTotalsTriggers,
 ].flatMap((migration) => migration.split('--> statement-breakpoint'));
 
 describe('the migrations', () => {
@@ -94,7 +98,7 @@ describe('the migrations', () => {
         FROM pg_indexes WHERE schemaname = ${schema} AND indexname LIKE 'idx%' ORDER BY indexname`,
     );
 
-  it('make the columns and the indexes of the specification, and four more indexes', async () => {
+  it('make the columns and the indexes of the specification, and five more indexes', async () => {
     const app = await startApp();
     await run(
       app,
@@ -110,6 +114,7 @@ describe('the migrations', () => {
     expect(made).toEqual(expect.arrayContaining(specified));
     const names = made.map(({ name }) => name);
     expect(names.filter((name) => specified.every((index) => index.name !== name))).toEqual([
+      'idx_payment_daily_totals_unmerged',
       'idx_payment_refund_events_refund_id',
       'idx_payments_created_at_id',
       'idx_payments_payment_method_created_at_id',

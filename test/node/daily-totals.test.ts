@@ -1,7 +1,8 @@
 /**
- * payment_daily_totals equals what payments holds: after any statement, in any transaction, beside
- * any other; after the migration of a table in use; and where it does not, `npm run db:verify` says
- * so. No writer of payments ever waits for another because of it.
+ * payment_daily_totals equals what payments holds, and payment_monthly_totals what the merged of those
+ * hold: after any statement, in any transaction, beside any other; after the migration of a table in
+ * use; and where it does not, `npm run db:verify` says so. No writer of payments ever waits for another
+ * because of it.
  */
 import { execFile } from 'node:child_process';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -94,6 +95,16 @@ it('follow any sequence of statements and transactions', async () => {
       WHEN MATCHED AND part = 0 THEN DELETE
       WHEN MATCHED THEN UPDATE SET status = 2, created_at = '2026-11-05'
       WHEN NOT MATCHED THEN INSERT (order_id, payment_no, payment_method, amount) VALUES (1, gen_random_uuid(), 'wechat', 5)`,
+    'merge the totals': (n) => `
+      WITH removed AS (
+        DELETE FROM payment_daily_totals WHERE writer <> 0 AND extract(day FROM day) % 6 < ${n} RETURNING *
+      )
+      INSERT INTO payment_daily_totals AS kept
+      SELECT day, status, payment_method, 0, sum(payments), sum(amount) FROM removed GROUP BY 1, 2, 3
+      ON CONFLICT (day, status, payment_method, writer) DO UPDATE
+      SET payments = kept.payments + excluded.payments, amount = kept.amount + excluded.amount`,
+    'take merged totals apart': (n) =>
+      `UPDATE payment_daily_totals SET writer = -nextval('payments_id_seq') WHERE writer = 0 AND extract(day FROM day) % 6 = ${n}`,
     truncate: () => 'TRUNCATE payments CASCADE',
     recount: () => 'SELECT recount_payments()',
     savepoint: () => 'SAVEPOINT one',
@@ -276,7 +287,7 @@ it('are verified by a command that says what differs', async () => {
   await client.query(insert(1, 100));
   expect(await run({ DATABASE_URL: url })).toEqual({
     code: 0,
-    output: 'The daily totals are right.\n',
+    output: 'The totals are right.\n',
   });
 
   await client.query(`
@@ -286,7 +297,12 @@ it('are verified by a command that says what differs', async () => {
   const wrong = await run({ DATABASE_URL: url });
   expect(wrong.code).toBe(1);
   expect(wrong.output).toMatch(/2026-01-02.*3 payments of 4\.50.*0 payments of 0/);
+  // The day's total is wrong, the month follows it, and one payment less was deleted than counted.
   expect(await verify(url)).toHaveLength(2);
+  await client.query("INSERT INTO payment_monthly_totals VALUES ('2026-02-01', 1, 'bank', 1, 1)");
+  expect((await verify(url)).map(({ of }) => of)).toEqual(['day', 'day', 'month']);
+  await client.query('SELECT recount_payments()');
+  expect(await verify(url)).toEqual([]);
 
   expect(await run({ DATABASE_URL: '' })).toMatchObject({ code: 1 });
 });

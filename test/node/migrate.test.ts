@@ -49,6 +49,7 @@ const ALL = [
   'orders',
   'payment_callbacks',
   'payment_daily_totals',
+  'payment_monthly_totals',
   'payment_refund_events',
   'payment_refunds',
   'payments',
