@@ -4,9 +4,19 @@
  * range takes of a day at either end is counted by index. All of it is parts of a statement, so it
  * counts the very payments that the rest of that statement sees.
  */
-import { and, desc, gte, inArray, lt, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
+import {
+  and,
+  type Column,
+  desc,
+  gte,
+  inArray,
+  lt,
+  type SQL,
+  type SQLWrapper,
+  sql,
+} from 'drizzle-orm';
 import type { Bind } from '../prepared';
-import { paymentDailyTotals, payments } from '../schema';
+import { paymentDailyTotals, paymentMonthlyTotals, payments } from '../schema';
 import { timestamptz, type WrittenTime } from '../time';
 
 /** What the totals tell apart, and a range of created_at. */
@@ -27,12 +37,9 @@ export function matches(filter: Countable, bind: Bind<Countable>) {
   );
 }
 
-/** Of the statuses and methods that the filter names, in a table that has both. */
+/** Of the statuses and methods that the filter names, in any table that has both. */
 function among(
-  {
-    status,
-    paymentMethod,
-  }: Pick<typeof payments | typeof paymentDailyTotals, 'status' | 'paymentMethod'>,
+  { status, paymentMethod }: { status: Column; paymentMethod: Column },
   filter: Countable,
   bind: Bind<Countable>,
 ) {
@@ -61,11 +68,6 @@ export function cut(filter: Countable, bind: Bind<Countable>) {
   // The days that lie in the range as a whole: from the first that begins in it, to before the one in which it ends.
   const firstDay = from && sql`payment_day_from(${from})`;
   const endDay = until && sql`payment_day(${until})`;
-  const wholeDays = and(
-    firstDay && gte(paymentDailyTotals.day, firstDay),
-    endDay && lt(paymentDailyTotals.day, endDay),
-    among(paymentDailyTotals, filter, bind),
-  );
   const daysBegin = firstDay && sql`payment_day_start(${firstDay})`;
   const daysEnd = endDay && sql`payment_day_start(${endDay})`;
   const ends: { within: SQL | undefined; from: SQL; until: SQL }[] = [];
@@ -79,29 +81,71 @@ export function cut(filter: Countable, bind: Bind<Countable>) {
     const within = and(matches(filter, bind), gte(payments.createdAt, begin));
     ends.push({ within, from: begin, until });
   }
-  return { wholeDays: wholeDays ?? sql`true`, ends };
+  return {
+    wholeDays: and(...between(paymentDailyTotals.day, firstDay, endDay)),
+    firstDay,
+    endDay,
+    ends,
+  };
+}
+
+/** From the first day or month, to before the last; an end that is not given is open. */
+function between(column: Column, first: SQL | undefined, end: SQL | undefined) {
+  return [first && gte(column, first), end && lt(column, end)];
 }
 
 /**
  * A common table expression, `segment`: the segments in which payments match, each with its first and
- * last instant and their number. They do not overlap, and every matching payment is in one of them.
- * Whole days are a segment each, for seek(), or, which is less to do, all together.
+ * last instant and their number. They do not overlap, and every matching payment is in one of them:
+ * whole months, the whole days before the first and after the last of those, and what the range takes of
+ * a day at either end. Of a month the merged totals know all but what is not merged yet.
  */
-export function segments(filter: Countable, bind: Bind<Countable>, days: 'each' | 'together'): SQL {
-  const { wholeDays, ends } = cut(filter, bind);
+export function segments(filter: Countable, bind: Bind<Countable>): SQL {
+  const { firstDay, endDay, ends } = cut(filter, bind);
+  const firstMonth = firstDay && sql`payment_month_from(${firstDay})`;
+  const endMonth = endDay && sql`payment_month(${endDay})`;
+  const { day, writer } = paymentDailyTotals;
+  const { month } = paymentMonthlyTotals;
+  const merged = and(
+    ...between(month, firstMonth, endMonth),
+    among(paymentMonthlyTotals, filter, bind),
+  );
+  const daily = among(paymentDailyTotals, filter, bind);
+  const unmerged = and(sql`${writer} <> 0`, ...between(day, firstMonth, endMonth), daily);
   const parts = [
     sql`
-      SELECT payment_day_start(min(day)), payment_day_start(max(day) + 1) - ${MICROSECOND}, sum(payments)::bigint
-      FROM payment_daily_totals WHERE ${wholeDays}
-      GROUP BY ${days === 'each' ? sql`day` : sql`()`} HAVING sum(payments) > 0`,
-    ...ends.map(
-      ({ within, from, until }) => sql`
+      SELECT payment_day_start(month), payment_day_start((month + interval '1 month')::date) - ${MICROSECOND},
+        sum(payments)::bigint
+      FROM (
+        SELECT month, payments FROM payment_monthly_totals WHERE ${merged ?? sql`true`}
+        UNION ALL
+        SELECT payment_month(day), payments FROM payment_daily_totals WHERE ${unmerged}
+      ) AS monthly
+      GROUP BY month HAVING sum(payments) > 0`,
+  ];
+  // Where there is no whole month, the days before it are all there are.
+  if (firstMonth) {
+    const before = endDay ? sql`least(${firstMonth}, ${endDay})` : firstMonth;
+    parts.push(dailySegments(and(...between(day, firstDay, before), daily)));
+  }
+  if (endMonth) {
+    const behind = firstMonth ? sql`greatest(${firstMonth}, ${endMonth})` : endMonth;
+    parts.push(dailySegments(and(...between(day, behind, endDay), daily)));
+  }
+  for (const { within, from, until } of ends) {
+    parts.push(sql`
       SELECT ${from}, ${until} - ${MICROSECOND}, count(*)
       FROM payments WHERE ${within}
-      HAVING count(*) > 0`,
-    ),
-  ];
+      HAVING count(*) > 0`);
+  }
   return sql`segment (oldest, newest, payments) AS (${sql.join(parts, sql` UNION ALL `)})`;
+}
+
+function dailySegments(where: SQL | undefined): SQL {
+  return sql`
+      SELECT payment_day_start(day), payment_day_start(day + 1) - ${MICROSECOND}, sum(payments)::bigint
+      FROM payment_daily_totals WHERE ${where}
+      GROUP BY day HAVING sum(payments) > 0`;
 }
 
 /** The finest step of TIMESTAMPTZ. */
@@ -111,25 +155,36 @@ const MICROSECOND = sql`interval '1 microsecond'`;
 export const totalOfSegments = sql`SELECT coalesce(sum(payments), 0) AS total FROM segment`;
 
 /**
- * A common table expression, `sought`: created_at and id of the matching payment before which `newer`
- * others come in the list, or no row where there are fewer. The running sum finds its segment, an index
- * the payment within; nothing else of the table is read.
+ * Common table expressions, the last of them `sought`: created_at and id of the matching payment before
+ * which `newer` others come in the list, or no row where there are fewer. Running sums find its segment
+ * and in that its day, an index the payment within the day. Nothing else of the table is read.
  */
 export function seek(filter: Countable, bind: Bind<Countable>, newer: SQLWrapper): SQL {
+  // Of a day at either end of the range all payments are counted here: more than match, but in the same order.
+  const ofPlace = and(
+    sql`day BETWEEN (SELECT payment_day(oldest) FROM place) AND (SELECT payment_day(newest) FROM place)`,
+    among(paymentDailyTotals, filter, bind),
+  );
   // The later end would do. With both, the planner knows that little of the table lies between.
-  const within = sql`${payments.createdAt} BETWEEN (SELECT oldest FROM place) AND (SELECT newest FROM place)`;
+  const within = sql`${payments.createdAt} BETWEEN (SELECT oldest FROM spot) AND (SELECT newest FROM spot)`;
   return sql`
-    place AS (
-      SELECT oldest, newest, ${newer}::bigint - newer AS skipped
-      FROM (
-        SELECT *, sum(payments) OVER (ORDER BY newest DESC)::bigint - payments AS newer
-        FROM segment
-      ) AS running
-      WHERE newer <= ${newer} AND ${newer} < newer + payments
+    place AS (${holding(newer, sql`segment`)}
+    ), day_of_place (oldest, newest, payments) AS (${dailySegments(ofPlace)}
+    ), spot AS (${holding(sql`(SELECT skipped FROM place)`, sql`day_of_place`)}
     ), sought AS (
       SELECT created_at, id FROM payments
       WHERE ${and(matches(filter, bind), within)}
       ORDER BY ${desc(payments.createdAt)}, ${desc(payments.id)}
-      LIMIT 1 OFFSET (SELECT skipped FROM place)
+      LIMIT 1 OFFSET (SELECT skipped FROM spot)
     )`;
+}
+
+/** The segment that holds the payment before which `newer` others come, and how many of these are in it. */
+function holding(newer: SQLWrapper, segments: SQL): SQL {
+  return sql`
+      SELECT oldest, newest, ${newer}::bigint - newer AS skipped
+      FROM (
+        SELECT *, sum(payments) OVER (ORDER BY newest DESC)::bigint - payments AS newer FROM ${segments}
+      ) AS running
+      WHERE newer <= ${newer} AND ${newer} < newer + payments`;
 }

@@ -106,7 +106,7 @@ const pageStatement = prepared<ListQuery>(
     const sought = numbered === undefined && offsetOf(query) > 0;
     const counted = numbered
       ? sql`WITH total AS (SELECT count(*) AS total FROM payments WHERE ${filter})`
-      : sql`WITH ${segments(query, bind, sought ? 'each' : 'together')}, total AS (${totalOfSegments})`;
+      : sql`WITH ${segments(query, bind)}, total AS (${totalOfSegments})`;
     const behind =
       query.cursor &&
       sql`${bind(({ cursor }) => cursor?.createdAt)}::timestamptz, ${bind(({ cursor }) => cursor?.id)}::bigint`;
