@@ -3,15 +3,17 @@
  * detail cache where it is there, without touching the database; else from one statement, and so
  * from one snapshot, and then cached. A pending payment is not cached: others are about to change it.
  */
-import { type AnyColumn, eq, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
+import { type AnyColumn, type SQL, sql } from 'drizzle-orm';
 import type { PgTable } from 'drizzle-orm/pg-core';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize } from '../auth';
-import { type Database, inDatabase } from '../database';
+import { inDatabase } from '../database';
 import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, validate } from '../http';
-import { refundableAmount } from '../refunds/refund';
+import { json, text } from '../json';
+import { prepared } from '../prepared';
+import { refundableAmount, refundFields } from '../refunds/refund';
 import { orders, paymentCallbacks, paymentRefundEvents, paymentRefunds, payments } from '../schema';
 import { utc } from '../time';
 import { fillDetail, readDetail } from './detail-cache';
@@ -23,7 +25,6 @@ const Callback = z.object({
   status: z.number(),
   created_at: z.string(),
 });
-type Callback = z.infer<typeof Callback>;
 
 /** Who moved the refund to which status; from_status is null for its creation. */
 const RefundEvent = z.object({
@@ -43,7 +44,6 @@ const DetailRefund = z.object({
   created_at: z.string(),
   events: z.array(RefundEvent),
 });
-type DetailRefund = z.infer<typeof DetailRefund>;
 
 /** A payment with everything that belongs to it. refundable_amount is what a refund may still take. */
 export const PaymentDetail = z.object({
@@ -76,11 +76,14 @@ export const getPayment = new Hono<AppEnv>().get(
     if (cached !== null) return outcome(cached, 'hit');
 
     const selectBeganAt = Date.now();
-    const [row] = await inDatabase(c, (db) => selectDetail(db, id));
-    if (!row) throw new ApiError(40401);
+    const { rows } = await inDatabase(c, (db) =>
+      db.execute<{ payment: PaymentDetail }>(detailStatement({ id })),
+    );
+    const [found] = rows;
+    if (!found) throw new ApiError(40401);
 
-    const body = JSON.stringify(envelope('获取成功', toPaymentDetail(row)));
-    if (row.status !== PENDING) {
+    const body = JSON.stringify(envelope('获取成功', found.payment));
+    if (found.payment.status !== PENDING) {
       c.executionCtx.waitUntil(fillDetail(DETAIL_CACHE, id, body, selectBeganAt));
     }
     return outcome(body, bypass ? 'bypass' : 'miss');
@@ -89,13 +92,10 @@ export const getPayment = new Hono<AppEnv>().get(
 
 const PENDING = 0;
 
-/**
- * The children come as JSON made by PostgreSQL, every id, amount and time in it as text: as JSON
- * numbers they would pass through a float.
- */
-function selectDetail(db: Database, id: bigint) {
+/** The whole answer is one JSON value that PostgreSQL makes, in one snapshot. */
+const detailStatement = prepared<{ id: bigint }>((bind) => {
   const callback = json<typeof Callback>({
-    id: sql`${paymentCallbacks.id}::text`,
+    id: text(paymentCallbacks.id),
     callback_no: paymentCallbacks.callbackNo,
     status: paymentCallbacks.status,
     created_at: utc(paymentCallbacks.createdAt),
@@ -108,12 +108,7 @@ function selectDetail(db: Database, id: bigint) {
     created_at: utc(paymentRefundEvents.createdAt),
   });
   const refund = json<typeof DetailRefund>({
-    id: sql`${paymentRefunds.id}::text`,
-    refund_no: paymentRefunds.refundNo,
-    amount: sql`${paymentRefunds.amount}::text`,
-    reason: paymentRefunds.reason,
-    status: paymentRefunds.status,
-    created_at: utc(paymentRefunds.createdAt),
+    ...refundFields,
     events: oldestFirst(
       event,
       paymentRefundEvents,
@@ -121,75 +116,36 @@ function selectDetail(db: Database, id: bigint) {
       paymentRefunds.id,
     ),
   });
-  return db
-    .select({
-      id: payments.id,
-      orderId: payments.orderId,
-      orderNo: orders.orderNo,
-      paymentNo: payments.paymentNo,
-      paymentMethod: payments.paymentMethod,
-      amount: payments.amount,
-      status: payments.status,
-      paymentTime: utc(payments.paymentTime),
-      refundTime: utc(payments.refundTime),
-      createdAt: utc(payments.createdAt),
-      updatedAt: utc(payments.updatedAt),
-      refundableAmount,
-      callbacks: oldestFirst<Callback>(
-        callback,
-        paymentCallbacks,
-        paymentCallbacks.paymentId,
-        payments.id,
-      ),
-      refunds: oldestFirst<DetailRefund>(
-        refund,
-        paymentRefunds,
-        paymentRefunds.paymentId,
-        payments.id,
-      ),
-    })
-    .from(payments)
-    .leftJoin(orders, eq(orders.id, payments.orderId))
-    .where(eq(payments.id, id));
-}
-
-/** A JSON object whose keys are those of the schema that describes it. */
-function json<T extends z.ZodObject>(fields: Record<keyof T['shape'], SQLWrapper>): SQL {
-  const pairs = Object.entries<SQLWrapper>(fields).map(
-    ([key, value]) => sql`${sql.raw(`'${key}'`)}, ${value}`,
-  );
-  return sql`json_build_object(${sql.join(pairs, sql`, `)})`;
-}
+  const detail = json<typeof PaymentDetail>({
+    id: text(payments.id),
+    order_id: text(payments.orderId),
+    order_no: orders.orderNo,
+    payment_no: payments.paymentNo,
+    payment_method: payments.paymentMethod,
+    amount: text(payments.amount),
+    status: payments.status,
+    payment_time: utc(payments.paymentTime),
+    refund_time: utc(payments.refundTime),
+    created_at: utc(payments.createdAt),
+    updated_at: utc(payments.updatedAt),
+    refundable_amount: refundableAmount,
+    callbacks: oldestFirst(callback, paymentCallbacks, paymentCallbacks.paymentId, payments.id),
+    refunds: oldestFirst(refund, paymentRefunds, paymentRefunds.paymentId, payments.id),
+  });
+  return sql`
+    SELECT ${detail} AS payment
+    FROM payments LEFT JOIN orders ON orders.id = payments.order_id
+    WHERE payments.id = ${bind(({ id }) => id)}`;
+});
 
 /** The children of a row as a JSON array, in the order in which they were made. */
-function oldestFirst<Child>(
+function oldestFirst(
   child: SQL,
   table: PgTable & { createdAt: AnyColumn; id: AnyColumn },
   parentId: AnyColumn,
   id: AnyColumn,
-): SQL<Child[]> {
-  return sql<Child[]>`(
+): SQL {
+  return sql`(
     SELECT coalesce(json_agg(${child} ORDER BY ${table.createdAt}, ${table.id}), '[]')
     FROM ${table} WHERE ${parentId} = ${id})`;
-}
-
-type Row = Awaited<ReturnType<typeof selectDetail>>[number];
-
-function toPaymentDetail(row: Row): PaymentDetail {
-  return {
-    id: String(row.id),
-    order_id: String(row.orderId),
-    order_no: row.orderNo,
-    payment_no: row.paymentNo,
-    payment_method: row.paymentMethod,
-    amount: row.amount,
-    status: row.status,
-    payment_time: row.paymentTime,
-    refund_time: row.refundTime,
-    created_at: row.createdAt,
-    updated_at: row.updatedAt,
-    refundable_amount: row.refundableAmount,
-    callbacks: row.callbacks,
-    refunds: row.refunds,
-  };
 }

@@ -3,7 +3,7 @@
  * so parallel requests can never refund more than was paid; with an Idempotency-Key a retry finds
  * the first refund. Talks to no gateway: the refund starts as 处理中 and settle.ts ends it.
  */
-import { and, eq, sql } from 'drizzle-orm';
+import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize, limitRate } from '../auth';
@@ -12,13 +12,14 @@ import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { PositiveAmount } from '../money';
 import { withPurges } from '../payments/detail-cache';
 import { Id } from '../payments/payment';
-import { paymentRefunds, payments } from '../schema';
+import { prepared } from '../prepared';
 import {
   isLocked,
+  type Lock,
   lockPayment,
+  type Refund,
   refundableAmount,
-  refundColumns,
-  toRefund,
+  refundOrNull,
   unrefundedAmount,
 } from './refund';
 
@@ -58,8 +59,8 @@ export const createRefund = new Hono<AppEnv>().post(
       requestId: c.get('requestId'),
     };
 
-    const { inserted, found } = await withPurges(c, paymentId, () =>
-      inDatabase(c, (db, lockTimeout) => insertRefund(db, request, lockTimeout), {
+    const found = await withPurges(c, paymentId, () =>
+      inDatabase(c, (db, lockTimeout) => insertRefund(db, { ...request, lockTimeout }), {
         refund_no: refundNo,
       }),
     );
@@ -67,16 +68,15 @@ export const createRefund = new Hono<AppEnv>().post(
     if (!found) throw new ApiError(40401);
     if (!found.refund) {
       throw found.status === 1
-        ? new ApiError(40901, { refundable_amount: found.refundableAmount })
+        ? new ApiError(40901, { refundable_amount: found.refundable_amount })
         : new ApiError(40900, { status: found.status });
     }
-    if (!found.sameRequest) throw new ApiError(40902);
+    if (!found.same_request) throw new ApiError(40902);
 
     // Without a key nobody else knows this refund_no: a row not inserted now was inserted by a try whose answer was lost.
-    if (inserted || key === undefined)
-      return c.json(envelope('创建成功', toRefund(found.refund)), 201);
+    if (found.inserted || key === undefined) return c.json(envelope('创建成功', found.refund), 201);
     c.header('Idempotent-Replayed', 'true');
-    return c.json(envelope('创建成功', toRefund(found.refund)), 200);
+    return c.json(envelope('创建成功', found.refund), 200);
   },
 );
 
@@ -95,8 +95,7 @@ function newRefundNo(): string {
   return `R${time}${crypto.getRandomValues(new Uint8Array(8)).toHex()}`;
 }
 
-interface RefundRequest {
-  paymentId: bigint;
+interface Insertion extends Lock {
   refundNo: string;
   amount: string;
   reason: string;
@@ -104,45 +103,62 @@ interface RefundRequest {
   requestId: string;
 }
 
+/** What the payment is like, and the refund with this refund_no, were it made now or before. */
+type Found = {
+  status: number;
+  refundable_amount: string;
+  refund: Refund | null;
+  /** Whether it was made now. */
+  inserted: boolean | null;
+  /** Whether it is what this request asks for. */
+  same_request: boolean | null;
+};
+
 /**
  * One transaction at READ COMMITTED. Each of its statements sees what was committed before that
  * statement began, and the first waits for the payment's row lock. So the second sums the refunds
  * after every earlier holder of the lock has committed, and no other can come in between. (As one
- * statement, a sub-select would keep the snapshot taken before the wait.) UNIQUE (refund_no) makes
- * a replay insert nothing; the third then finds the first refund, whatever the sum says by now.
+ * statement, the sum would keep the snapshot taken before the wait.) UNIQUE (refund_no) makes a
+ * replay insert nothing, and then the first refund is found, whatever the sum says by now.
  */
-async function insertRefund(db: Database, request: RefundRequest, lockTimeout: string) {
-  const { paymentId, refundNo, amount, reason, actor, requestId } = request;
-  const [[locked], inserted, [found]] = await db.batch([
-    lockPayment(db, paymentId, lockTimeout),
-    db.execute(sql`
-      WITH created AS (
-        INSERT INTO payment_refunds (payment_id, refund_no, amount, reason)
-        SELECT ${payments.id}, ${refundNo}::varchar, ${amount}::numeric, ${reason}::varchar
-        FROM ${payments}
-        WHERE ${payments.id} = ${paymentId}
-          AND ${payments.status} = 1
-          AND ${isLocked(paymentId)}
-          AND ${amount}::numeric <= ${unrefundedAmount}
-        ON CONFLICT (refund_no) DO NOTHING
-        RETURNING id, status
-      )
-      INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
-      SELECT id, ${actor}::varchar, NULL, status, ${requestId}::varchar FROM created`),
-    db
-      .select({
-        status: payments.status,
-        refundableAmount,
-        sameRequest: sql<boolean>`${paymentRefunds.amount} = ${amount}::numeric AND ${paymentRefunds.reason} = ${reason}`,
-        refund: refundColumns,
-      })
-      .from(payments)
-      .leftJoin(
-        paymentRefunds,
-        and(eq(paymentRefunds.refundNo, refundNo), eq(paymentRefunds.paymentId, payments.id)),
-      )
-      .where(eq(payments.id, paymentId)),
+async function insertRefund(db: Database, insertion: Insertion): Promise<Found | undefined> {
+  const [locked, inserted] = await db.batch([
+    db.execute(lockPayment(insertion)),
+    db.execute<Found>(insertStatement(insertion)),
   ]);
   // A payment that appeared after the first statement was not locked by it: it did not exist yet.
-  return { inserted: inserted.rowCount === 1, found: locked && found };
+  return locked.rows.length === 0 ? undefined : inserted.rows[0];
 }
+
+/** A row that this statement inserts is not among those that it reads, so `created` and `earlier` never both have it. */
+const insertStatement = prepared<Insertion>((bind) => {
+  const paymentId = bind((given) => given.paymentId);
+  const refundNo = bind((given) => given.refundNo);
+  const amount = sql`${bind((given) => given.amount)}::numeric`;
+  const reason = bind((given) => given.reason);
+  return sql`
+    WITH created AS (
+      INSERT INTO payment_refunds (payment_id, refund_no, amount, reason)
+      SELECT id, ${refundNo}::varchar, ${amount}, ${reason}::varchar
+      FROM payments
+      WHERE id = ${paymentId}
+        AND status = 1
+        AND ${isLocked(bind)}
+        AND ${amount} <= ${unrefundedAmount}
+      ON CONFLICT (refund_no) DO NOTHING
+      RETURNING *
+    ), recorded AS (
+      INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
+      SELECT id, ${bind(({ actor }) => actor)}::varchar, NULL, status, ${bind(({ requestId }) => requestId)}::varchar
+      FROM created
+    ), earlier AS (
+      SELECT * FROM payment_refunds WHERE refund_no = ${refundNo} AND payment_id = ${paymentId}
+    )
+    SELECT payments.status, ${refundableAmount} AS refundable_amount, ${refundOrNull} AS refund, inserted,
+      payment_refunds.amount = ${amount} AND reason = ${reason} AS same_request
+    FROM payments
+    LEFT JOIN (
+      SELECT true AS inserted, * FROM created UNION ALL SELECT false, * FROM earlier
+    ) AS payment_refunds ON true
+    WHERE payments.id = ${paymentId}`;
+});

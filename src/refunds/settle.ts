@@ -2,7 +2,7 @@
  * PATCH /payments/:id/refunds/:refund_id: records how a refund ended at the gateway, once. When the
  * successful refunds add up to what was paid, the payment becomes 已退款 in the same transaction.
  */
-import { and, eq, sql } from 'drizzle-orm';
+import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize, limitRate } from '../auth';
@@ -10,8 +10,8 @@ import { type Database, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { withPurges } from '../payments/detail-cache';
 import { Id } from '../payments/payment';
-import { paymentRefunds, payments } from '../schema';
-import { lockPayment, RefundOutcome, refundColumns, toRefund } from './refund';
+import { prepared } from '../prepared';
+import { type Lock, lockPayment, type Refund, RefundOutcome, refundOrNull } from './refund';
 
 const SettlementBody = z.strictObject({ status: RefundOutcome }, '须为 JSON 对象');
 
@@ -33,18 +33,17 @@ export const settleRefund = new Hono<AppEnv>().patch(
     };
 
     const found = await withPurges(c, paymentId, () =>
-      inDatabase(c, (db, lockTimeout) => settle(db, settlement, lockTimeout)),
+      inDatabase(c, (db, lockTimeout) => settle(db, { ...settlement, lockTimeout })),
     );
 
     if (!found) throw new ApiError(40401);
     if (!found.refund) throw new ApiError(40402);
     if (found.refund.status !== status) throw new ApiError(40903, { status: found.refund.status });
-    return c.json(envelope('更新成功', toRefund(found.refund)));
+    return c.json(envelope('更新成功', found.refund));
   },
 );
 
-interface Settlement {
-  paymentId: bigint;
+interface Settlement extends Lock {
   refundId: bigint;
   status: 1 | 2;
   actor: string;
@@ -56,19 +55,28 @@ interface Settlement {
  * refund that is still 处理中 and, in the same snapshot, adds its amount to those that had
  * succeeded before; a settlement that comes again moves nothing and so changes nothing.
  */
-async function settle(db: Database, settlement: Settlement, lockTimeout: string) {
-  const { paymentId, refundId, status, actor, requestId } = settlement;
-  const [, , [found]] = await db.batch([
-    lockPayment(db, paymentId, lockTimeout),
-    db.execute(sql`
-      WITH settled AS (
-        UPDATE payment_refunds SET status = ${status}, updated_at = now()
-        WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0
-        RETURNING id, amount, status
-      ), recorded AS (
-        INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
-        SELECT id, ${actor}::varchar, 0, status, ${requestId}::varchar FROM settled
-      )
+async function settle(db: Database, settlement: Settlement) {
+  const [, { rows }] = await db.batch([
+    db.execute(lockPayment(settlement)),
+    db.execute<{ refund: Refund | null }>(settleStatement(settlement)),
+  ]);
+  return rows[0];
+}
+
+/** The refund comes as it is now: from `settled`, which the rest of the statement does not see, or as it was before. */
+const settleStatement = prepared<Settlement>((bind) => {
+  const paymentId = bind((given) => given.paymentId);
+  const refundId = bind((given) => given.refundId);
+  return sql`
+    WITH settled AS (
+      UPDATE payment_refunds SET status = ${bind(({ status }) => status)}, updated_at = now()
+      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0
+      RETURNING *
+    ), recorded AS (
+      INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
+      SELECT id, ${bind(({ actor }) => actor)}::varchar, 0, status, ${bind(({ requestId }) => requestId)}::varchar
+      FROM settled
+    ), refunded AS (
       UPDATE payments SET status = 3, refund_time = now(), updated_at = now()
       FROM settled
       WHERE payments.id = ${paymentId}
@@ -77,15 +85,13 @@ async function settle(db: Database, settlement: Settlement, lockTimeout: string)
         AND payments.amount = settled.amount + (
           SELECT coalesce(sum(amount), 0) FROM payment_refunds
           WHERE payment_id = ${paymentId} AND status = 1
-        )`),
-    db
-      .select({ id: payments.id, refund: refundColumns })
-      .from(payments)
-      .leftJoin(
-        paymentRefunds,
-        and(eq(paymentRefunds.id, refundId), eq(paymentRefunds.paymentId, payments.id)),
-      )
-      .where(eq(payments.id, paymentId)),
-  ]);
-  return found;
-}
+        )
+    ), ended AS (
+      SELECT * FROM payment_refunds
+      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status <> 0
+    )
+    SELECT ${refundOrNull} AS refund
+    FROM payments
+    LEFT JOIN (SELECT * FROM settled UNION ALL SELECT * FROM ended) AS payment_refunds ON true
+    WHERE payments.id = ${paymentId}`;
+});
