@@ -47,7 +47,10 @@ export async function fill(client: pg.Client, rows: number): Promise<{ seconds: 
     INSERT INTO payment_callbacks (payment_id, callback_no, status, created_at)
     SELECT id, 'CB' || id, 1, payment_time FROM payments WHERE id % 10 = 0 AND status IN (1, 3);
     INSERT INTO payment_refunds (payment_id, refund_no, amount, reason, status, created_at)
-    SELECT id, 'R' || id, amount, '商品有瑕疵', 1, refund_time FROM payments WHERE status = 3`);
+    SELECT id, 'R' || id, amount, '商品有瑕疵', 1, refund_time FROM payments WHERE status = 3;
+    INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id, created_at)
+    SELECT id, 'bench', from_status, to_status, 'bench', created_at
+    FROM payment_refunds, (VALUES (NULL::integer, 0), (0, 1)) AS moves (from_status, to_status)`);
   for (const { definition } of indexes) await client.query(definition);
   await client.query(`SELECT setval('payments_id_seq', ${rows})`);
   await client.query('RESET session_replication_role');

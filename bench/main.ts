@@ -12,12 +12,13 @@ import { measureBundle } from './bundle.ts';
 import { drawChart } from './chart.ts';
 import { measureDistance } from './distance.ts';
 import { measureLoad } from './load.ts';
+import { measurePlans } from './plans.ts';
 import { measureScale, type Series } from './scale.ts';
 import { measureSeed } from './seed.ts';
 import { type Result, ROOT, type Section, SIGNALS, startStack } from './stack.ts';
 import { measureTriggers } from './triggers.ts';
 
-const MEASUREMENTS = ['seed', 'distance', 'load', 'triggers', 'bundle', 'scale'] as const;
+const MEASUREMENTS = ['seed', 'distance', 'load', 'triggers', 'bundle', 'plans', 'scale'] as const;
 
 const { values: options } = parseArgs({
   options: {
@@ -76,6 +77,9 @@ async function measure(): Promise<void> {
         break;
       case 'bundle':
         sections.push(await measureBundle(stack));
+        break;
+      case 'plans':
+        sections.push(await measurePlans(stack, options.quick));
         break;
       case 'scale': {
         const scale = await measureScale(stack, scales, options.quick);

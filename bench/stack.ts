@@ -13,7 +13,7 @@ import { promisify } from 'node:util';
 import { convertV4MiniflareOptions, Log, LogLevel, Miniflare } from 'miniflare';
 import pg from 'pg';
 import { startNeonEndpoint } from '../dev/neon-endpoint.ts';
-import type { Fault } from '../dev/neon-faults.ts';
+import type { ControlState, Fault } from '../dev/neon-faults.ts';
 import { startPostgres } from '../dev/postgres.ts';
 import { signToken } from '../dev/token.ts';
 import { migrate } from '../drizzle/migrate.ts';
@@ -40,6 +40,8 @@ export interface Stack {
   withWorkers<T>(database: string, use: (workers: Workers) => Promise<T>): Promise<T>;
   /** What the requests for this database meet at the endpoint, until it is called again. */
   faults(database: string, faults: Fault[]): Promise<void>;
+  /** The last statement that a Worker has sent to this database. */
+  lastStatement(database: string): Promise<NonNullable<ControlState['lastStatement']>>;
   close(): Promise<void>;
 }
 
@@ -120,6 +122,12 @@ export async function startStack(): Promise<Stack> {
           body: JSON.stringify({ faults }),
         });
         if (!response.ok) throw new Error(await response.text());
+      },
+      async lastStatement(database) {
+        const response = await fetch(control(database));
+        const { lastStatement }: ControlState = JSON.parse(await response.text());
+        if (!lastStatement) throw new Error(`no statement has reached ${database}`);
+        return lastStatement;
       },
     };
   } catch (error) {

@@ -106,8 +106,9 @@ async function handleSql(
     login,
     sessions,
     signal: gone,
-    onStatement() {
+    onStatement({ query, params }) {
       control.statements += 1;
+      control.lastStatement = { query, params };
     },
   });
 

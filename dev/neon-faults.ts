@@ -27,6 +27,8 @@ export interface ControlState {
   requests: number;
   /** Statements sent to PostgreSQL for them, without BEGIN, COMMIT and ROLLBACK. */
   statements: number;
+  /** The last of them. */
+  lastStatement: { query: string; params: (string | null)[] } | null;
   /** Requests being held right now. */
   held: number;
   /** Faults not yet used up. */
@@ -39,6 +41,7 @@ const HELD_WAIT_MS = 10_000;
 export class Control {
   requests = 0;
   statements = 0;
+  lastStatement: ControlState['lastStatement'] = null;
   private faults: Fault[] = [];
   private readonly held = new Set<() => void>();
   private readonly watchers = new Set<() => void>();
@@ -47,6 +50,7 @@ export class Control {
     return {
       requests: this.requests,
       statements: this.statements,
+      lastStatement: this.lastStatement,
       held: this.held.size,
       faults: this.faults.length,
     };
@@ -107,6 +111,7 @@ export class Control {
   reset(): void {
     this.requests = 0;
     this.statements = 0;
+    this.lastStatement = null;
     this.faults = [];
     this.release();
   }

@@ -65,7 +65,7 @@ export async function executeSql(options: {
   sessions: Sessions;
   /** The client is gone: its statement is cut off, and its transaction rolled back. */
   signal?: AbortSignal | undefined;
-  onStatement: () => void;
+  onStatement: (statement: Statement) => void;
 }): Promise<Answer> {
   const { headers, login, sessions, signal, onStatement } = options;
   try {
@@ -77,7 +77,7 @@ export async function executeSql(options: {
       if (signal?.aborted) throw new Refusal(500, 'The client is gone.');
       const output = new Output(headers, session);
       const run = (statement: Statement) => {
-        onStatement();
+        onStatement(statement);
         return output.write(statement);
       };
       const body = Array.isArray(payload)
