@@ -10,6 +10,7 @@ import { drizzle, type NeonHttpDatabase } from 'drizzle-orm/neon-http';
 import type { Context } from 'hono';
 import { type Settings, settings } from './env';
 import { ApiError, type AppEnv } from './http';
+import { writeLog } from './log';
 
 /** Drizzle over the connection of one request. */
 export type Database = NeonHttpDatabase;
@@ -34,35 +35,48 @@ neonConfig.fetchFunction = async (url: string, init: RequestInit) => {
  * database's default is). `work` may be called twice; `lockTimeout` is for its lock_timeout: half of
  * the time that is left, since getting a row takes two waits (its place in the queue, then its
  * holder). So what was given up on does not commit later than its purges expect.
+ * A try that takes longer than SLOW_QUERY_MS is logged under the name `statement`.
  * Throws ApiError 50300 (unreachable or refusing) or 50400 (too slow), both with
  * `dataIfUnavailable`, or 50000 (a fault of ours).
  */
 export async function inDatabase<T>(
   c: Context<AppEnv>,
+  statement: string,
   work: (db: Database, lockTimeout: string) => Promise<T>,
   dataIfUnavailable: Record<string, string> | null = null,
 ): Promise<T> {
-  const { DATABASE_TIMEOUT_MS } = settings(c.env);
+  const { DATABASE_TIMEOUT_MS, SLOW_QUERY_MS } = settings(c.env);
   const deadline = Date.now() + DATABASE_TIMEOUT_MS;
   const signal = AbortSignal.timeout(DATABASE_TIMEOUT_MS);
   const db = connect(settings(c.env), signal);
 
   const log = c.get('log');
-  const began = performance.now();
-  const attempt = () => {
+  const attempt = async (number: 1 | 2) => {
     log.databaseRequests += 1;
-    return work(db, `${Math.max(1, Math.floor((deadline - Date.now()) / 2))}ms`);
+    const began = performance.now();
+    try {
+      return await work(db, `${Math.max(1, Math.floor((deadline - Date.now()) / 2))}ms`);
+    } finally {
+      const ms = performance.now() - began;
+      log.databaseMs += ms;
+      if (ms > SLOW_QUERY_MS) {
+        writeLog('warn', 'slow_query', {
+          request_id: c.get('requestId'),
+          statement,
+          attempt: number,
+          ms: Math.round(ms),
+        });
+      }
+    }
   };
   try {
-    return await attempt().catch((error: unknown) => {
+    return await attempt(1).catch((error: unknown) => {
       if (signal.aborted || !passes(fault(error))) throw error;
-      return attempt();
+      return attempt(2);
     });
   } catch (error) {
     const code = signal.aborted ? 50400 : codeOf(fault(error));
     throw new ApiError(code, code === 50000 ? null : dataIfUnavailable, error);
-  } finally {
-    log.databaseMs += performance.now() - began;
   }
 }
 

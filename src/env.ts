@@ -33,6 +33,13 @@ const binding = <T>(...methods: string[]) =>
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => (value === '' ? undefined : value), schema.optional());
 
+const milliseconds = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d+$/, 'not a whole number')
+    .transform(Number)
+    .pipe(z.number().min(min).max(max));
+
 const Variables = z.object({
   /** Where details are cached, under `payment:detail:{id}`. */
   DETAIL_CACHE: binding<KVNamespace>('get', 'put', 'delete'),
@@ -46,13 +53,10 @@ const Variables = z.object({
     .refine(isPostgresUrl, 'not a postgres:// URL with user, host and database'),
   NEON_FETCH_ENDPOINT: z.url({ protocol: /^https?$/, error: 'not an http(s) URL' }).optional(),
   /** The deadline of one request's database work, its second try included, in milliseconds, 100 to 20000. */
-  DATABASE_TIMEOUT_MS: z
-    .string()
-    .regex(/^\d+$/, 'not a whole number')
-    .transform(Number)
-    // waitUntil, which stands in for the purge queue, lives 30 s: the deadline and some seconds must fit into it.
-    .pipe(z.number().min(100).max(20_000))
-    .default(8000),
+  // waitUntil, which stands in for the purge queue, lives 30 s: the deadline and some seconds must fit into it.
+  DATABASE_TIMEOUT_MS: milliseconds(100, 20_000).default(8000),
+  /** A request to the database that takes longer is logged, in milliseconds, 1 to 20000. */
+  SLOW_QUERY_MS: milliseconds(1, 20_000).default(200),
   /** The IANA zone in which a time without an offset is meant. */
   TIME_ZONE: z.string().refine(isTimeZone, 'not an IANA time zone').default('Asia/Shanghai'),
   /** Secret of at least 32 bytes with which tokens are signed (HS256), for a deployment without an identity provider. */

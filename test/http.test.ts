@@ -592,6 +592,8 @@ describe('the request log', () => {
       ['is no number', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: `8${SECRET}` }],
       ['is too short', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: '99' }],
       ['is too long', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: '20001' }],
+      ['is no number', 'SLOW_QUERY_MS', { SLOW_QUERY_MS: `2${SECRET}` }],
+      ['is too short', 'SLOW_QUERY_MS', { SLOW_QUERY_MS: '0' }],
       ['is too short', 'AUTH_SECRET', { AUTH_SECRET: SECRET }],
       ['is no URL', 'NEON_FETCH_ENDPOINT', { NEON_FETCH_ENDPOINT: SECRET }],
       ['is not http', 'NEON_FETCH_ENDPOINT', { NEON_FETCH_ENDPOINT: `ftp://${SECRET}/sql` }],

@@ -76,7 +76,7 @@ export const getPayment = new Hono<AppEnv>().get(
     if (cached !== null) return outcome(cached, 'hit');
 
     const selectBeganAt = Date.now();
-    const { rows } = await inDatabase(c, (db) =>
+    const { rows } = await inDatabase(c, 'detail', (db) =>
       db.execute<{ payment: PaymentDetail }>(detailStatement({ id })),
     );
     const [found] = rows;

@@ -66,7 +66,7 @@ export const listPayments = new Hono<AppEnv>().get(
   validate((env) => ({ query: listQueryOf(settings(env).TIME_ZONE) })),
   async (c) => {
     const query = c.req.valid('query');
-    const { rows } = await inDatabase(c, (db) => db.execute<Row>(pageStatement(query)));
+    const { rows } = await inDatabase(c, 'list', (db) => db.execute<Row>(pageStatement(query)));
     return c.json(envelope('获取成功', toPage(rows, sizeOf(query))));
   },
 );

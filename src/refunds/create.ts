@@ -60,7 +60,7 @@ export const createRefund = new Hono<AppEnv>().post(
     };
 
     const found = await withPurges(c, paymentId, () =>
-      inDatabase(c, (db, lockTimeout) => insertRefund(db, { ...request, lockTimeout }), {
+      inDatabase(c, 'refund', (db, lockTimeout) => insertRefund(db, { ...request, lockTimeout }), {
         refund_no: refundNo,
       }),
     );

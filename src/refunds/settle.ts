@@ -33,7 +33,7 @@ export const settleRefund = new Hono<AppEnv>().patch(
     };
 
     const found = await withPurges(c, paymentId, () =>
-      inDatabase(c, (db, lockTimeout) => settle(db, { ...settlement, lockTimeout })),
+      inDatabase(c, 'settle', (db, lockTimeout) => settle(db, { ...settlement, lockTimeout })),
     );
 
     if (!found) throw new ApiError(40401);
