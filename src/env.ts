@@ -6,7 +6,9 @@
 import * as z from 'zod';
 
 /** What Cloudflare hands to the Worker. Its types are a promise of wrangler.toml that settings() checks. */
-export interface Bindings extends Env {
+export interface Bindings extends Omit<Env, 'METRICS'> {
+  /** Where each request leaves a data point. A deployment without it works. */
+  METRICS?: AnalyticsEngineDataset;
   /** The whole URL of a Neon-compatible HTTP endpoint. Unset in production, where the driver derives it from the host. */
   NEON_FETCH_ENDPOINT?: string;
   AUTH_SECRET?: string;

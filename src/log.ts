@@ -6,6 +6,7 @@ import { DrizzleQueryError } from 'drizzle-orm';
 import type { MiddlewareHandler } from 'hono';
 import { routePath } from 'hono/route';
 import type { AppEnv } from './http';
+import { dataPoint } from './metrics';
 
 /** What the request log says of one request, filled in as the request goes on. */
 export interface RequestLog {
@@ -13,6 +14,10 @@ export interface RequestLog {
   code: number;
   databaseRequests: number;
   databaseMs: number;
+  /** Waiting for KV before the answer. */
+  kvMs: number;
+  /** Of the list that was answered. */
+  rows: number;
   /** Who is calling: the `sub` of the token. */
   actor?: string;
   /** Why a token was refused, by jose's code. */
@@ -23,15 +28,20 @@ export interface RequestLog {
   error?: unknown;
 }
 
-/** Writes one JSON line for each request: never a parameter, a token or a connection string. */
+/**
+ * Writes one JSON line and one data point for each request: never a parameter, a token or a
+ * connection string. The clock of Workers moves with I/O only: what is computed after the last of
+ * it is in none of the times.
+ */
 export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c, next) {
   const began = performance.now();
-  const log: RequestLog = { code: 0, databaseRequests: 0, databaseMs: 0 };
+  const colo = c.req.raw.cf?.colo;
+  const log: RequestLog = { code: 0, databaseRequests: 0, databaseMs: 0, kvMs: 0, rows: 0 };
   c.set('log', log);
   await next();
 
   const route = routePath(c, -1);
-  writeLog(log.error === undefined ? 'info' : 'error', 'request', {
+  const line = {
     request_id: c.get('requestId'),
     method: c.req.method,
     route: route.endsWith('*') ? null : route,
@@ -40,12 +50,37 @@ export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c
     duration_ms: Math.round(performance.now() - began),
     database_requests: log.databaseRequests,
     database_ms: Math.round(log.databaseMs),
+    kv_ms: Math.round(log.kvMs),
     cache: log.cache ?? null,
     actor: log.actor ?? null,
+  };
+  writeLog(log.error === undefined ? 'info' : 'error', 'request', {
+    ...line,
     ...(log.refusal === undefined ? {} : { refusal: log.refusal }),
     ...(log.error === undefined ? {} : { error: describeError(log.error) }),
   });
+  try {
+    c.env.METRICS?.writeDataPoint(
+      dataPoint({ ...line, rows: log.rows, colo: typeof colo === 'string' ? colo : null }),
+    );
+  } catch (error) {
+    writeLog('warn', 'metrics_not_written', { error: describeError(error) });
+  }
 };
+
+/** Adds the time until `work` ends, one way or the other, to one of the request's sums. */
+export async function timed<T>(
+  log: RequestLog,
+  sum: 'databaseMs' | 'kvMs',
+  work: Promise<T>,
+): Promise<T> {
+  const began = performance.now();
+  try {
+    return await work;
+  } finally {
+    log[sum] += performance.now() - began;
+  }
+}
 
 /** One JSON line on the console, where Workers Logs indexes its fields. */
 export function writeLog(

@@ -380,6 +380,7 @@ describe('the request log', () => {
     duration_ms: z.int().nonnegative(),
     database_requests: z.number(),
     database_ms: z.int().nonnegative(),
+    kv_ms: z.int().nonnegative(),
     cache: z.string().nullable(),
     actor: z.string().nullable(),
     refusal: z.string().optional(),
@@ -436,6 +437,7 @@ describe('the request log', () => {
       duration_ms: expect.any(Number),
       database_requests: 1,
       database_ms: expect.any(Number),
+      kv_ms: 0,
       cache: null,
       actor: 'tester',
     });

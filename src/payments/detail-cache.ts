@@ -12,7 +12,7 @@ import type { Context } from 'hono';
 import * as z from 'zod';
 import { type Bindings, type PurgeMessage, type Settings, settings } from '../env';
 import type { AppEnv } from '../http';
-import { describeError, writeLog } from '../log';
+import { describeError, timed, writeLog } from '../log';
 
 const TTL_SECONDS = 1800;
 
@@ -103,7 +103,7 @@ export async function withPurges<T>(
   try {
     return await change();
   } finally {
-    await purgeDetail(deployment.DETAIL_CACHE, paymentId);
+    await timed(c.get('log'), 'kvMs', purgeDetail(deployment.DETAIL_CACHE, paymentId));
   }
 }
 

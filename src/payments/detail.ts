@@ -12,6 +12,7 @@ import { inDatabase } from '../database';
 import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, validate } from '../http';
 import { json, text } from '../json';
+import { timed } from '../log';
 import { prepared } from '../prepared';
 import { refundableAmount, refundFields } from '../refunds/refund';
 import { orders, paymentCallbacks, paymentRefundEvents, paymentRefunds, payments } from '../schema';
@@ -72,7 +73,7 @@ export const getPayment = new Hono<AppEnv>().get(
     };
 
     const { DETAIL_CACHE } = settings(c.env);
-    const cached = bypass ? null : await readDetail(DETAIL_CACHE, id);
+    const cached = bypass ? null : await timed(c.get('log'), 'kvMs', readDetail(DETAIL_CACHE, id));
     if (cached !== null) return outcome(cached, 'hit');
 
     const selectBeganAt = Date.now();

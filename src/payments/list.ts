@@ -67,7 +67,9 @@ export const listPayments = new Hono<AppEnv>().get(
   async (c) => {
     const query = c.req.valid('query');
     const { rows } = await inDatabase(c, 'list', (db) => db.execute<Row>(pageStatement(query)));
-    return c.json(envelope('获取成功', toPage(rows, sizeOf(query))));
+    const page = toPage(rows, sizeOf(query));
+    c.get('log').rows = page.list.length;
+    return c.json(envelope('获取成功', page));
   },
 );
 
