@@ -55,6 +55,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       ...(endpoint === undefined ? [] : ['--var', `NEON_FETCH_ENDPOINT:${endpoint}`]),
       // Good for this API on this machine only, so others may see it in the list of processes.
       ...['--var', `AUTH_SECRET:${authSecret}`],
+      ...['--var', 'SERVER_TIMING:on'],
       '--show-interactive-dev-session=false',
     ],
     cwd: root,

@@ -9,6 +9,8 @@ import * as z from 'zod';
 export interface Bindings extends Omit<Env, 'METRICS'> {
   /** Where each request leaves a data point. A deployment without it works. */
   METRICS?: AnalyticsEngineDataset;
+  /** `on` for a Server-Timing header, which tells any caller how long database and KV took. */
+  SERVER_TIMING?: string;
   /** The whole URL of a Neon-compatible HTTP endpoint. Unset in production, where the driver derives it from the host. */
   NEON_FETCH_ENDPOINT?: string;
   AUTH_SECRET?: string;

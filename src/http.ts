@@ -112,7 +112,13 @@ const allowOrigin = cors({
     'Idempotency-Key',
     'X-Request-Id',
   ],
-  exposeHeaders: ['Cache-Status', 'Idempotent-Replayed', 'Retry-After', 'X-Request-Id'],
+  exposeHeaders: [
+    'Cache-Status',
+    'Idempotent-Replayed',
+    'Retry-After',
+    'Server-Timing',
+    'X-Request-Id',
+  ],
   maxAge: 600,
 });
 

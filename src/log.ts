@@ -30,8 +30,8 @@ export interface RequestLog {
 
 /**
  * Writes one JSON line and one data point for each request: never a parameter, a token or a
- * connection string. The clock of Workers moves with I/O only: what is computed after the last of
- * it is in none of the times.
+ * connection string. Where SERVER_TIMING is on, the answer says the times as well. The clock of
+ * Workers moves with I/O only: what is computed after the last of it is in none of them.
  */
 export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c, next) {
   const began = performance.now();
@@ -65,6 +65,11 @@ export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c
     );
   } catch (error) {
     writeLog('warn', 'metrics_not_written', { error: describeError(error) });
+  }
+  // Not by way of settings(): a deployment that is not configured is measured as well.
+  if (c.env.SERVER_TIMING === 'on') {
+    const { database_ms, kv_ms, duration_ms } = line;
+    c.header('Server-Timing', `db;dur=${database_ms}, kv;dur=${kv_ms}, total;dur=${duration_ms}`);
   }
 };
 
