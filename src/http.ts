@@ -39,6 +39,7 @@ const ERRORS = {
   50000: [500, '服务器内部错误'],
   50300: [503, '数据库暂时不可用，请稍后重试'],
   50301: [503, '服务尚未完成配置'],
+  50302: [503, '服务未就绪'],
   50400: [504, '数据库响应超时，请稍后重试'],
 } as const satisfies Record<number, readonly [ContentfulStatusCode, string]>;
 

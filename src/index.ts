@@ -6,15 +6,8 @@ import { Hono } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { secureHeaders } from 'hono/secure-headers';
 import type { Bindings } from './env';
-import {
-  ApiError,
-  type AppEnv,
-  answerError,
-  crossOrigin,
-  envelope,
-  noStore,
-  requestId,
-} from './http';
+import { health } from './health';
+import { ApiError, type AppEnv, answerError, crossOrigin, noStore, requestId } from './http';
 import { requestLog } from './log';
 import { mergeDailyTotals } from './payments/daily-totals';
 import { getPayment } from './payments/detail';
@@ -41,7 +34,7 @@ app.use(
 );
 
 const routes = app
-  .get('/health', (c) => c.json(envelope('服务正常', { status: 'ok' })))
+  .route('/', health)
   .route('/', listPayments)
   .route('/', getPayment)
   .route('/', createRefund)
