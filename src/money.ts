@@ -7,6 +7,12 @@ import * as z from 'zod';
 
 const DECIMAL = /^(0|[1-9]\d{0,15})(\.\d{1,2})?$/;
 
+/** An amount as clients read it: yuan, with its two decimals. */
+export const Amount = z
+  .string()
+  .regex(/^(0|[1-9]\d{0,15})\.\d{2}$/)
+  .describe('Yuan, with two decimals');
+
 /** Decimals of up to 15 significant digits survive a double unchanged (IEEE 754 binary64); longer ones may not. */
 const EXACT_DIGITS = 15;
 
@@ -26,7 +32,13 @@ export const PositiveAmount = z
       .string()
       .regex(DECIMAL, '须为十进制金额，整数部分最多 16 位，小数最多 2 位')
       .refine((text) => /[1-9]/.test(text), '须大于 0'),
-  );
+  )
+  // For OpenAPI, which sees no further than the union: the pattern is that of the string, the minimum that of the number.
+  .meta({
+    pattern: DECIMAL.source.replace('^', '^(?=.*[1-9])'),
+    exclusiveMinimum: 0,
+    description: `Yuan: a decimal string, or a number of at most ${EXACT_DIGITS} significant digits; at most two decimals`,
+  });
 
 /** Whether a decimal, as it is written, has so few significant digits that a float keeps its value. */
 export function isExact(decimal: string): boolean {

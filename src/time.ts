@@ -4,6 +4,13 @@
  * second a whole second. Instants are microseconds since the epoch, which is what TIMESTAMPTZ keeps.
  */
 import { type SQL, type SQLWrapper, sql } from 'drizzle-orm';
+import * as z from 'zod';
+
+/** A time as clients read it; utc() makes it. */
+export const UtcTime = z
+  .string()
+  .regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/)
+  .meta({ format: 'date-time', description: 'RFC 3339, UTC, milliseconds' });
 
 /** From the first instant meant (inclusive) to the first one after (exclusive), in microseconds since the epoch. */
 export interface WrittenTime {

@@ -18,10 +18,11 @@ import {
 import type { Bind } from '../prepared';
 import { paymentDailyTotals, paymentMonthlyTotals, payments } from '../schema';
 import { timestamptz, type WrittenTime } from '../time';
+import type { Payment } from './payment';
 
 /** What the totals tell apart, and a range of created_at. */
 export interface Countable {
-  status?: number[] | undefined;
+  status?: Payment['status'][] | undefined;
   payment_method?: string[] | undefined;
   start_time?: WrittenTime | undefined;
   end_time?: WrittenTime | undefined;

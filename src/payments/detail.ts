@@ -5,7 +5,7 @@
  */
 import { type AnyColumn, type SQL, sql } from 'drizzle-orm';
 import type { PgTable } from 'drizzle-orm/pg-core';
-import { Hono } from 'hono';
+import { Hono, type TypedResponse } from 'hono';
 import * as z from 'zod';
 import { authorize } from '../auth';
 import { inDatabase } from '../database';
@@ -13,63 +13,68 @@ import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, validate } from '../http';
 import { json, text } from '../json';
 import { timed } from '../log';
+import { Amount } from '../money';
 import { prepared } from '../prepared';
-import { refundableAmount, refundFields } from '../refunds/refund';
+import { Refund, RefundStatus, refundableAmount, refundFields } from '../refunds/refund';
 import { orders, paymentCallbacks, paymentRefundEvents, paymentRefunds, payments } from '../schema';
-import { utc } from '../time';
+import { UtcTime, utc } from '../time';
 import { fillDetail, readDetail } from './detail-cache';
-import { Id, Payment } from './payment';
+import { IdText, Payment, PaymentPath } from './payment';
 
-const Callback = z.object({
-  id: z.string(),
-  callback_no: z.string(),
-  status: z.number(),
-  created_at: z.string(),
+/** What the gateway told about the payment. */
+export const Callback = z.object({
+  id: IdText,
+  callback_no: z.string().describe('回调单号'),
+  status: z.literal([0, 1, 2]).describe('0 处理中, 1 成功, 2 失败'),
+  created_at: UtcTime,
 });
 
 /** Who moved the refund to which status; from_status is null for its creation. */
-const RefundEvent = z.object({
-  actor: z.string(),
-  from_status: z.number().nullable(),
-  to_status: z.number(),
+export const RefundEvent = z.object({
+  actor: z.string().describe('The sub of the token'),
+  from_status: RefundStatus.nullable().describe('null for its creation'),
+  to_status: RefundStatus,
   request_id: z.string(),
-  created_at: z.string(),
+  created_at: UtcTime,
 });
 
-const DetailRefund = z.object({
-  id: z.string(),
-  refund_no: z.string(),
-  amount: z.string(),
-  reason: z.string().nullable(),
-  status: z.number(),
-  created_at: z.string(),
+/** A refund within its payment, with what was done to it. */
+export const DetailRefund = z.object({
+  ...Refund.omit({ payment_id: true }).shape,
   events: z.array(RefundEvent),
 });
 
-/** A payment with everything that belongs to it. refundable_amount is what a refund may still take. */
+/** A payment with everything that belongs to it. */
 export const PaymentDetail = z.object({
-  id: z.string(),
-  order_id: z.string(),
+  id: IdText,
+  order_id: IdText,
   ...Payment.omit({ id: true }).shape,
-  refund_time: z.string().nullable(),
-  updated_at: z.string().nullable(),
-  refundable_amount: z.string(),
+  refund_time: UtcTime.nullable().describe('退款时间'),
+  updated_at: UtcTime.nullable().describe('更新时间'),
+  refundable_amount: Amount.describe('What a refund may still take; 0.00 unless the status is 1'),
   callbacks: z.array(Callback),
   refunds: z.array(DetailRefund),
 });
 type PaymentDetail = z.infer<typeof PaymentDetail>;
 
+/**
+ * What typed clients are told of the body. The type exists for them alone: nothing here reads it, and
+ * the body that it is about is text, made of a PaymentDetail now or when it was stored.
+ */
+type Answer = Response & TypedResponse<ReturnType<typeof envelope<PaymentDetail>>, 200, 'json'>;
+
 export const getPayment = new Hono<AppEnv>().get(
   '/payments/:id',
   authorize('payments:read'),
-  validate({ param: z.object({ id: Id }) }),
+  validate({ param: PaymentPath }),
   async (c) => {
     const { id } = c.req.valid('param');
     const bypass = /(^|,)\s*no-cache\s*(,|$)/i.test(c.req.header('Cache-Control') ?? '');
-    const outcome = (body: string, cache: 'hit' | 'miss' | 'bypass') => {
+    const outcome = (body: string, cache: 'hit' | 'miss' | 'bypass'): Answer => {
       c.get('log').cache = cache;
       c.header('Cache-Status', `payment-detail; ${cache === 'hit' ? 'hit' : `fwd=${cache}`}`);
-      return c.body(body, 200, { 'Content-Type': 'application/json' });
+      const response: Response = c.body(body, 200, { 'Content-Type': 'application/json' });
+      return response as Answer;
     };
 
     const { DETAIL_CACHE } = settings(c.env);

@@ -10,30 +10,40 @@ import { payments } from '../schema';
 import { readWrittenTime, type WrittenTime } from '../time';
 import { PaymentMethod, PaymentStatus } from './payment';
 
-/** A parameter that may be absent. */
+/**
+ * A parameter that may be absent. The type is what typed clients may send; repeated, it arrives as an
+ * array, and once() refuses it.
+ */
 export const parameter = <T extends z.ZodType>(schema: T) =>
-  z.preprocess((value) => (value === '' ? undefined : value), schema.optional());
+  z.preprocess(
+    (value: string | undefined) => (value === '' ? undefined : value),
+    schema.optional(),
+  );
 
 /** A parameter that has to be there. */
 export const requiredParameter = <T extends z.ZodType>(schema: T) =>
-  z.preprocess((value) => (value === '' ? undefined : value), schema);
+  z.preprocess((value: string) => (value === '' ? undefined : value), schema);
 
 /** The text of a parameter. */
 export const once = () =>
   z.string({ error: ({ input }) => (input === undefined ? '必填' : '不能重复') });
 
+// The meta of these is for OpenAPI, which describes what a query string means rather than its text.
+
 /** Length counts code points, as VARCHAR does. */
 const exactText = (maxLength: number) =>
   once()
     .refine((text) => [...text].length <= maxLength, `最多 ${maxLength} 个字符`)
-    .regex(/^\P{Cc}*$/u, '不能包含控制字符');
+    .regex(/^\P{Cc}*$/u, '不能包含控制字符')
+    .meta({ maxLength });
 
 const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
   const known = new Map([...values.values].map((value) => [String(value), value]));
   const message = `须为 ${[...known.keys()].join('、')} 中的一个或多个，以逗号分隔`;
   return once()
     .refine((text) => text.split(',').every((item) => known.has(item)), message)
-    .transform((text) => [...new Set(text.split(','))].flatMap((item) => known.get(item) ?? []));
+    .transform((text) => [...new Set(text.split(','))].flatMap((item) => known.get(item) ?? []))
+    .meta({ type: 'array', items: { enum: [...values.values] }, minItems: 1 });
 };
 
 /** A time as src/time.ts reads it; without an offset it is meant in `zone`. */
@@ -45,14 +55,19 @@ export const writtenTime = (zone: string) =>
     return z.NEVER;
   });
 
+/** What the two ends of a range of created_at mean. */
+export const START_TIME =
+  "开始时间 of created_at: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:mm:ss, without an offset in the deployment's zone";
+export const END_TIME = '结束时间, inclusive to the precision written';
+
 /** The filters, each of which may be absent; times without an offset are meant in `zone`. */
 export const filterParameters = (zone: string) => ({
-  order_no: parameter(exactText(64)),
-  payment_no: parameter(exactText(50)),
-  status: parameter(severalOf(PaymentStatus)),
-  payment_method: parameter(severalOf(PaymentMethod)),
-  start_time: parameter(writtenTime(zone)),
-  end_time: parameter(writtenTime(zone)),
+  order_no: parameter(exactText(64)).describe('订单号'),
+  payment_no: parameter(exactText(50)).describe('支付单号'),
+  status: parameter(severalOf(PaymentStatus)).describe(`支付状态: ${PaymentStatus.description}`),
+  payment_method: parameter(severalOf(PaymentMethod)).describe('支付方式'),
+  start_time: parameter(writtenTime(zone)).describe(START_TIME),
+  end_time: parameter(writtenTime(zone)).describe(END_TIME),
 });
 
 interface TimeRange {

@@ -24,13 +24,15 @@ import {
   once,
   parameter,
 } from './filter';
-import { Id, type Payment } from './payment';
+import { Id, Payment } from './payment';
 
+// The meta of these is for OpenAPI, which describes what a query string means rather than its text.
 const wholeNumber = (min: number, max: number) =>
   once()
-    .regex(/^(0|[1-9]\d{0,9})$/, `须为 ${min} 到 ${max} 的整数`)
+    .refine((text) => /^(0|[1-9]\d{0,9})$/.test(text), `须为 ${min} 到 ${max} 的整数`)
     .transform(Number)
-    .refine((value) => min <= value && value <= max, `须为 ${min} 到 ${max} 的整数`);
+    .refine((value) => min <= value && value <= max, `须为 ${min} 到 ${max} 的整数`)
+    .meta({ type: 'integer', minimum: min, maximum: max });
 
 /** Where a page ended: the last row's created_at with all its microseconds, and its id. */
 const Cursor = once().transform((text, context) => {
@@ -42,12 +44,12 @@ const Cursor = once().transform((text, context) => {
 });
 
 /** A mistyped filter must not widen the result, so unknown parameters are refused. */
-const ListQuery = (zone: string) =>
+export const ListQuery = (zone: string) =>
   z
     .strictObject({
-      page: parameter(wholeNumber(1, 2_147_483_647)),
-      size: parameter(wholeNumber(1, 100)),
-      cursor: parameter(Cursor),
+      page: parameter(wholeNumber(1, 2_147_483_647)).describe('页码, 1 by default'),
+      size: parameter(wholeNumber(1, 100)).describe(`每页数量, ${DEFAULT_SIZE} by default`),
+      cursor: parameter(Cursor).describe('The next_cursor of the page before, instead of page'),
       ...filterParameters(zone),
     })
     .refine(({ cursor, page }) => cursor === undefined || page === undefined, {
@@ -59,6 +61,16 @@ const ListQuery = (zone: string) =>
 type ListQuery = z.output<ReturnType<typeof ListQuery>>;
 
 const listQueryOf = builtOnce(ListQuery);
+
+const DEFAULT_SIZE = 10;
+
+/** A page of the list. */
+export const PaymentPage = z.object({
+  total: z.int().nonnegative().describe('总记录数'),
+  list: z.array(Payment),
+  next_cursor: z.string().nullable().describe('Continues after the last row; null at the end'),
+});
+type PaymentPage = z.infer<typeof PaymentPage>;
 
 export const listPayments = new Hono<AppEnv>().get(
   '/payments',
@@ -73,27 +85,16 @@ export const listPayments = new Hono<AppEnv>().get(
   },
 );
 
-const DEFAULT_SIZE = 10;
-
 const sizeOf = ({ size = DEFAULT_SIZE }: ListQuery) => size;
 
 /** How many payments the pages before this one show. */
 const offsetOf = (query: ListQuery) => ((query.page ?? 1) - 1) * sizeOf(query);
 
-/** A row of the page beside the total; of an empty page there is one row still, the total beside nulls. */
-type Row = { total: string } & (PageRow | { [Column in keyof PageRow]: null });
-
-type PageRow = {
-  id: string;
-  order_no: string | null;
-  payment_no: string;
-  payment_method: string;
-  amount: string;
-  status: number;
-  payment_time: string | null;
-  /** With all microseconds, for the cursor. */
-  created_at: string;
-};
+/**
+ * A payment of the page, its created_at with all microseconds for the cursor, beside the total. Of an
+ * empty page there is one row still, the total beside nulls.
+ */
+type Row = { total: string } & (Payment | { [Column in keyof Payment]: null });
 
 /**
  * The total beside each row of the page, and one row more than the page holds where another follows
@@ -138,7 +139,7 @@ const pageStatement = prepared<ListQuery>(
     ].join(),
 );
 
-function toPage(rows: Row[], size: number) {
+function toPage(rows: Row[], size: number): PaymentPage {
   const found = rows.filter((row) => row.id !== null);
   const shown = found.slice(0, size);
   const last = found.length > size ? shown.at(-1) : undefined;
@@ -149,7 +150,7 @@ function toPage(rows: Row[], size: number) {
   };
 }
 
-function toPayment(row: PageRow): Payment {
+function toPayment(row: Payment): Payment {
   return {
     id: row.id,
     order_no: row.order_no,

@@ -1,28 +1,41 @@
 /** The Payment that a client sees (specification, section 3): what is true of it wherever it is shown. */
 import * as z from 'zod';
+import { Amount } from '../money';
+import { UtcTime } from '../time';
 
-/** What a BIGINT key can be: a decimal without leading zeros, from 1 to 9223372036854775807. */
-export const Id = z
+/** A BIGINT key as JSON has it: a decimal without leading zeros. */
+export const IdText = z
   .string()
   .regex(/^[1-9]\d{0,18}$/, '须为正整数')
-  .transform(BigInt)
-  .refine((id) => id <= 9_223_372_036_854_775_807n, '须为正整数');
+  .describe('A 64-bit id, as a string because it may exceed 2^53');
 
-/** 0 待支付, 1 支付成功, 2 支付失败, 3 已退款. */
-export const PaymentStatus = z.literal([0, 1, 2, 3]);
+/** The same in a request: what a BIGINT key can be, from 1 to 9223372036854775807. */
+export const Id = IdText.transform(BigInt).refine(
+  (id) => id <= 9_223_372_036_854_775_807n,
+  '须为正整数',
+);
+
+/** The parameters of a path under /payments/:id. */
+export const PaymentPath = z.object({ id: Id.describe('支付记录ID') });
+
+/** What a payment can be in. */
+export const PaymentStatus = z
+  .literal([0, 1, 2, 3])
+  .describe('0 待支付, 1 支付成功, 2 支付失败, 3 已退款');
 
 /** The methods of the specification, section 2.2. */
 export const PaymentMethod = z.literal(['alipay', 'wechat', 'bank']);
 
-/** A payment in the list. Ids are strings because they exceed 2^53, amounts decimal strings of yuan, times RFC 3339 UTC. */
+/** A payment in the list. */
 export const Payment = z.object({
-  id: z.string(),
-  order_no: z.string().nullable(),
-  payment_no: z.string(),
-  payment_method: z.string(),
-  amount: z.string(),
-  status: z.number(),
-  payment_time: z.string().nullable(),
-  created_at: z.string(),
+  id: IdText,
+  order_no: z.string().nullable().describe('订单号; null where the order is unknown'),
+  payment_no: z.string().describe('支付单号'),
+  // Whatever is stored: no CHECK holds it to the methods that are offered today.
+  payment_method: z.string().describe(`支付方式: ${[...PaymentMethod.values].join(', ')}`),
+  amount: Amount,
+  status: PaymentStatus,
+  payment_time: UtcTime.nullable().describe('支付时间'),
+  created_at: UtcTime,
 });
 export type Payment = z.infer<typeof Payment>;

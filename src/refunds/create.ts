@@ -11,7 +11,7 @@ import { type Database, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { PositiveAmount } from '../money';
 import { withPurges } from '../payments/detail-cache';
-import { Id } from '../payments/payment';
+import { PaymentPath } from '../payments/payment';
 import { prepared } from '../prepared';
 import {
   isLocked,
@@ -29,14 +29,26 @@ const Reason = z
   .trim()
   .refine((text) => text.isWellFormed(), '不是有效的 Unicode 文本')
   .refine((text) => /^\P{Cc}*$/u.test(text), '不能包含控制字符')
-  .refine((text) => 1 <= [...text].length && [...text].length <= 255, '须为 1 到 255 个字符');
+  .refine((text) => 1 <= [...text].length && [...text].length <= 255, '须为 1 到 255 个字符')
+  .meta({
+    pattern: '^(?=.*\\S)\\P{Cc}*$',
+    minLength: 1,
+    maxLength: 255,
+    description: '退款原因; white space around it is removed',
+  });
 
-const RefundBody = z.strictObject({ amount: PositiveAmount, reason: Reason }, '须为 JSON 对象');
+/** What a client asks for. */
+export const RefundRequest = z.strictObject(
+  { amount: PositiveAmount, reason: Reason },
+  '须为 JSON 对象',
+);
 
-const RefundHeaders = z.object({
+/** Where a retry is to find what the first request made. */
+export const RefundHeaders = z.object({
   'Idempotency-Key': z
     .string()
     .regex(/^[\x20-\x7e]{1,255}$/, '须为 1 到 255 个可打印的 ASCII 字符')
+    .describe('The same key on the same payment with the same body finds the first refund')
     .optional(),
 });
 
@@ -45,7 +57,7 @@ export const createRefund = new Hono<AppEnv>().post(
   authorize('refunds:create'),
   limitRate,
   jsonBody,
-  validate({ param: z.object({ id: Id }), header: RefundHeaders, json: RefundBody }),
+  validate({ param: PaymentPath, header: RefundHeaders, json: RefundRequest }),
   async (c) => {
     const { id: paymentId } = c.req.valid('param');
     const { 'Idempotency-Key': key } = c.req.valid('header');

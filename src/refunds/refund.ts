@@ -5,22 +5,29 @@
 import { type SQL, sql } from 'drizzle-orm';
 import * as z from 'zod';
 import { json, text } from '../json';
+import { Amount } from '../money';
+import { IdText } from '../payments/payment';
 import { type Bind, prepared } from '../prepared';
 import { paymentRefunds, payments } from '../schema';
-import { utc } from '../time';
+import { UtcTime, utc } from '../time';
 
 /** What a gateway can report of a refund. */
-export const RefundOutcome = z.literal([1, 2], '须为 1（成功）或 2（失败）');
+export const RefundOutcome = z
+  .literal([1, 2], '须为 1（成功）或 2（失败）')
+  .describe('1 成功, 2 失败');
 
-/** Ids are strings because they exceed 2^53, the amount a decimal string of yuan, times RFC 3339 UTC. */
+/** What a refund can be in. */
+export const RefundStatus = z.literal([0, 1, 2]).describe('0 处理中, 1 成功, 2 失败');
+
+/** What a client reads of a refund. */
 export const Refund = z.object({
-  id: z.string(),
-  payment_id: z.string(),
-  refund_no: z.string(),
-  amount: z.string(),
-  reason: z.string().nullable(),
-  status: z.number(),
-  created_at: z.string(),
+  id: IdText,
+  payment_id: IdText,
+  refund_no: z.string().describe('退款单号'),
+  amount: Amount,
+  reason: z.string().nullable().describe('退款原因'),
+  status: RefundStatus,
+  created_at: UtcTime,
 });
 export type Refund = z.infer<typeof Refund>;
 

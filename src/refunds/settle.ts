@@ -9,18 +9,22 @@ import { authorize, limitRate } from '../auth';
 import { type Database, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { withPurges } from '../payments/detail-cache';
-import { Id } from '../payments/payment';
+import { Id, PaymentPath } from '../payments/payment';
 import { prepared } from '../prepared';
 import { type Lock, lockPayment, type Refund, RefundOutcome, refundOrNull } from './refund';
 
-const SettlementBody = z.strictObject({ status: RefundOutcome }, '须为 JSON 对象');
+/** How the refund ended. */
+export const Settlement = z.strictObject({ status: RefundOutcome }, '须为 JSON 对象');
+
+/** The refund, and the payment that it is of. */
+export const RefundPath = PaymentPath.extend({ refund_id: Id.describe('退款记录ID') });
 
 export const settleRefund = new Hono<AppEnv>().patch(
   '/payments/:id/refunds/:refund_id',
   authorize('refunds:settle'),
   limitRate,
   jsonBody,
-  validate({ param: z.object({ id: Id, refund_id: Id }), json: SettlementBody }),
+  validate({ param: RefundPath, json: Settlement }),
   async (c) => {
     const { id: paymentId, refund_id: refundId } = c.req.valid('param');
     const { status } = c.req.valid('json');
@@ -43,7 +47,7 @@ export const settleRefund = new Hono<AppEnv>().patch(
   },
 );
 
-interface Settlement extends Lock {
+interface Outcome extends Lock {
   refundId: bigint;
   status: 1 | 2;
   actor: string;
@@ -55,7 +59,7 @@ interface Settlement extends Lock {
  * refund that is still 处理中 and, in the same snapshot, adds its amount to those that had
  * succeeded before; a settlement that comes again moves nothing and so changes nothing.
  */
-async function settle(db: Database, settlement: Settlement) {
+async function settle(db: Database, settlement: Outcome) {
   const [, { rows }] = await db.batch([
     db.execute(lockPayment(settlement)),
     db.execute<{ refund: Refund | null }>(settleStatement(settlement)),
@@ -64,7 +68,7 @@ async function settle(db: Database, settlement: Settlement) {
 }
 
 /** The refund comes as it is now: from `settled`, which the rest of the statement does not see, or as it was before. */
-const settleStatement = prepared<Settlement>((bind) => {
+const settleStatement = prepared<Outcome>((bind) => {
   const paymentId = bind((given) => given.paymentId);
   const refundId = bind((given) => given.refundId);
   return sql`
