@@ -20,7 +20,7 @@ export type AppEnv = {
 };
 
 /** Every error of the API: its HTTP status and its text. */
-const ERRORS = {
+export const ERRORS = {
   40000: [400, '请求参数有误'],
   40001: [400, '请求体不是有效的 JSON'],
   40100: [401, '未提供有效的访问令牌'],
@@ -87,10 +87,13 @@ function asApiError(thrown: unknown): ApiError {
   return new ApiError(50000, null, thrown);
 }
 
-/** Takes over a client's X-Request-Id of 1 to 64 letters, digits, `-`, `_`; otherwise makes one. */
+/** 1 to 64 letters, digits, `-`, `_`. */
+export const REQUEST_ID = /^[\w-]{1,64}$/;
+
+/** Takes over a client's X-Request-Id where it is a REQUEST_ID; otherwise makes one. */
 export const requestId: MiddlewareHandler<AppEnv> = async function requestId(c, next) {
   const given = c.req.header('X-Request-Id');
-  const id = given && /^[\w-]{1,64}$/.test(given) ? given : crypto.randomUUID();
+  const id = given && REQUEST_ID.test(given) ? given : crypto.randomUUID();
   c.set('requestId', id);
   // Before the answer exists: a header that is added to it afterwards makes Hono build it again.
   c.header('X-Request-Id', id);

@@ -9,6 +9,7 @@ import type { Bindings } from './env';
 import { health } from './health';
 import { ApiError, type AppEnv, answerError, crossOrigin, noStore, requestId } from './http';
 import { requestLog } from './log';
+import { getOpenApi } from './openapi';
 import { mergeDailyTotals } from './payments/daily-totals';
 import { getPayment } from './payments/detail';
 import { purgeQueued } from './payments/detail-cache';
@@ -16,7 +17,8 @@ import { listPayments } from './payments/list';
 import { createRefund } from './refunds/create';
 import { settleRefund } from './refunds/settle';
 
-const app = new Hono<AppEnv>();
+/** Exported for what looks at its routes; requests come in by the default export. */
+export const app = new Hono<AppEnv>();
 
 app.use(requestId);
 app.use(requestLog);
@@ -35,6 +37,7 @@ app.use(
 
 const routes = app
   .route('/', health)
+  .route('/', getOpenApi)
   .route('/', listPayments)
   .route('/', getPayment)
   .route('/', createRefund)

@@ -69,7 +69,7 @@ test.for([
   expect(asked.headers.get('Access-Control-Allow-Origin')).toBeNull();
 });
 
-test.for(['/payments', '/payments/1', '/nowhere', '/health'])(
+test.for(['/payments', '/payments/1', '/nowhere', '/health', '/openapi.json'])(
   'the answer to %s is kept out of caches, frames and guesses at its type',
   async (path) => {
     const { headers } = await send('GET', path, {});

@@ -119,6 +119,7 @@ describe('routing', () => {
     ['/payments/1', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/payments/1/refund', 'POST', ['GET', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/payments/1/refunds/1', 'PATCH', ['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS']],
+    ['/openapi.json', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/health', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/health/ready', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
   ])('answers 40500 for other methods of %s, and which there are', async (path, allow, methods) => {
@@ -135,7 +136,7 @@ describe('routing', () => {
     expect(reply.headers.get('Allow')).toBeNull();
   });
 
-  it.each(['/health', '/payments', '/payments/1'])(
+  it.each(['/health', '/openapi.json', '/payments', '/payments/1'])(
     'answers HEAD %s as GET, without a body',
     async (path) => {
       const response = await send(path, { method: 'HEAD' });

@@ -1,0 +1,516 @@
+/**
+ * GET /openapi.json: the contract of the API as OpenAPI 3.1. Requests and answers are described by
+ * the schemas that validate the ones and type the others; what no schema knows stands here: which
+ * errors an operation has, its headers, its examples. Made when it is first asked for.
+ */
+import { Hono } from 'hono';
+import * as z from 'zod';
+import type { Scope } from './auth';
+import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID } from './http';
+import { Amount } from './money';
+import { Callback, DetailRefund, PaymentDetail, RefundEvent } from './payments/detail';
+import { ListQuery, PaymentPage } from './payments/list';
+import { IdText, Payment, PaymentPath, PaymentStatus } from './payments/payment';
+import { RefundHeaders, RefundRequest } from './refunds/create';
+import { Refund, RefundOutcome, RefundStatus } from './refunds/refund';
+import { RefundPath, Settlement } from './refunds/settle';
+import { UtcTime } from './time';
+
+let text: string | undefined;
+
+export const getOpenApi = new Hono<AppEnv>().get('/openapi.json', (c) => {
+  text ??= JSON.stringify(document());
+  return c.body(text, 200, { 'Content-Type': 'application/json' });
+});
+
+/** What answers hold, under the names that clients see. */
+const ANSWERS = {
+  Id: IdText,
+  Amount,
+  Time: UtcTime,
+  PaymentStatus,
+  RefundStatus,
+  Payment,
+  PaymentPage,
+  PaymentDetail,
+  Callback,
+  DetailRefund,
+  RefundEvent,
+  Refund,
+};
+
+/** What request bodies hold. */
+const BODIES = { RefundRequest, Settlement };
+
+interface Operation {
+  operationId: string;
+  summary: string;
+  description?: string;
+  /** Nobody needs a token where there is none. */
+  scope?: Scope;
+  param?: z.ZodObject;
+  query?: z.ZodObject;
+  header?: z.ZodObject;
+  /** Headers that no schema validates. */
+  headers?: (keyof typeof HEADERS)[];
+  body?: keyof typeof BODIES;
+  /** Of parameters, by their names, and of the body. */
+  examples?: Record<string, unknown>;
+  success: Record<number, Success>;
+  errors: ErrorCode[];
+}
+
+interface Success {
+  description: string;
+  /** application/json where there is none. */
+  mediaType?: string;
+  schema: object;
+  headers?: (keyof typeof HEADERS)[];
+  example?: unknown;
+}
+
+const READING: ErrorCode[] = [40000, 40100, 40300, 50000, 50300, 50301, 50400];
+const WRITING: ErrorCode[] = [...READING, 40001, 41300, 41500, 42900];
+
+/** Every operation, by method and path as the router has it. */
+function operations(): Record<string, Operation> {
+  return {
+    'GET /health': {
+      operationId: 'getHealth',
+      summary: 'Answers without touching anything',
+      success: {
+        200: {
+          description: 'The Worker runs',
+          ...envelope('服务正常', object({ status: { const: 'ok' } }), { status: 'ok' }),
+        },
+      },
+      errors: [],
+    },
+    'GET /openapi.json': {
+      operationId: 'getOpenApi',
+      summary: 'This document',
+      success: { 200: { description: 'OpenAPI 3.1', schema: { type: 'object' } } },
+      errors: [],
+    },
+    'GET /payments': {
+      operationId: 'listPayments',
+      summary: 'List payments (支付记录列表), newest first',
+      description: 'Unknown parameters are refused. An empty value counts as absent.',
+      scope: 'payments:read',
+      query: ListQuery('UTC'),
+      examples: {
+        page: 2,
+        size: 20,
+        cursor: 'MjAyNi0xMS0yMlQwMjowMzowNC4xMjM0NTZaIDQy',
+        order_no: 'ORD202611220001',
+        payment_no: 'PAY202611220001',
+        status: [1, 3],
+        payment_method: ['alipay'],
+        start_time: '2026-11-01',
+        end_time: '2026-11-22T23:59:59+08:00',
+      },
+      success: {
+        200: {
+          description: 'A page, and the total of all of them',
+          ...envelope('获取成功', ref('PaymentPage'), {
+            total: 1,
+            list: [PAYMENT],
+            next_cursor: null,
+          }),
+        },
+      },
+      errors: READING,
+    },
+    'GET /payments/:id': {
+      operationId: 'getPayment',
+      summary: 'A payment (支付记录详情) with its callbacks and refunds, oldest first',
+      scope: 'payments:read',
+      param: PaymentPath,
+      headers: ['Cache-Control'],
+      examples: { id: PAYMENT.id },
+      success: {
+        200: {
+          description: 'The payment',
+          ...envelope('获取成功', ref('PaymentDetail'), PAYMENT_DETAIL),
+          headers: ['Cache-Status'],
+        },
+      },
+      errors: [...READING, 40401],
+    },
+    'POST /payments/:id/refund': {
+      operationId: 'createRefund',
+      summary: 'Create a refund (创建退款)',
+      description: 'The refunds of a payment that have not failed never exceed its amount.',
+      scope: 'refunds:create',
+      param: PaymentPath,
+      header: RefundHeaders,
+      body: 'RefundRequest',
+      examples: {
+        id: PAYMENT.id,
+        'Idempotency-Key': 'order-77-return',
+        body: { amount: REFUND.amount, reason: REFUND.reason },
+      },
+      success: {
+        201: {
+          description: 'Created',
+          ...envelope('创建成功', ref('Refund'), REFUND),
+        },
+        200: {
+          description: 'The refund that the first request with this Idempotency-Key created',
+          ...envelope('创建成功', ref('Refund'), REFUND),
+          headers: ['Idempotent-Replayed'],
+        },
+      },
+      errors: [...WRITING, 40401, 40900, 40901, 40902],
+    },
+    'PATCH /payments/:id/refunds/:refund_id': {
+      operationId: 'settleRefund',
+      summary: 'Record how a refund ended at the gateway, once',
+      scope: 'refunds:settle',
+      param: RefundPath,
+      body: 'Settlement',
+      examples: { id: PAYMENT.id, refund_id: REFUND.id, body: { status: 1 } },
+      success: {
+        200: {
+          description: 'Settled, now or before',
+          ...envelope('更新成功', ref('Refund'), { ...REFUND, status: 1 }),
+        },
+      },
+      errors: [...WRITING, 40401, 40402, 40903],
+    },
+  };
+}
+
+const REQUEST = '0d9f6f0e-3c55-4d0f-9d0c-0c1f8a1f7c11';
+
+const PAYMENT = {
+  id: '42',
+  order_no: 'ORD202611220001',
+  payment_no: 'PAY202611220001',
+  payment_method: 'alipay',
+  amount: '100.00',
+  status: 1,
+  payment_time: '2026-11-22T02:03:09.000Z',
+  created_at: '2026-11-22T02:03:04.123Z',
+};
+
+const REFUND = {
+  id: '409',
+  payment_id: PAYMENT.id,
+  refund_no: 'R20261122131844123a1b2c3d4e5f60718',
+  amount: '12.34',
+  reason: '商品有瑕疵',
+  status: 0,
+  created_at: '2026-11-22T13:18:44.123Z',
+};
+
+const { payment_id: _, ...OF_PAYMENT } = REFUND;
+
+const PAYMENT_DETAIL = {
+  ...PAYMENT,
+  order_id: '1987654321012345678',
+  refund_time: null,
+  updated_at: '2026-11-22T02:03:09.000Z',
+  refundable_amount: '87.66',
+  callbacks: [
+    {
+      id: '7',
+      callback_no: 'CB202611220001',
+      status: 1,
+      created_at: '2026-11-22T02:03:09.000Z',
+    },
+  ],
+  refunds: [
+    {
+      ...OF_PAYMENT,
+      events: [
+        {
+          actor: 'finance@example.com',
+          from_status: null,
+          to_status: 0,
+          request_id: REQUEST,
+          created_at: REFUND.created_at,
+        },
+      ],
+    },
+  ],
+};
+
+/** What `data` of an error holds; of any other error it is null. */
+function errorData() {
+  const refundNo = z
+    .object({ refund_no: z.string() })
+    .nullable()
+    .describe('Of a refund: the refund_no by which to find out whether it was made')
+    .meta({ examples: [null, { refund_no: REFUND.refund_no }] });
+  return {
+    40000: z
+      .object({ errors: z.array(z.object({ path: z.string(), message: z.string() })) })
+      .meta({ examples: [{ errors: [{ path: 'size', message: '须为 1 到 100 的整数' }] }] }),
+    40300: z
+      .object({ required_scope: z.string() })
+      .meta({ examples: [{ required_scope: 'payments:read' }] }),
+    40900: z.object({ status: PaymentStatus }).meta({ examples: [{ status: 3 }] }),
+    40901: z
+      .object({ refundable_amount: Amount })
+      .meta({ examples: [{ refundable_amount: '0.01' }] }),
+    40903: z.object({ status: RefundOutcome }).meta({ examples: [{ status: 2 }] }),
+    50300: refundNo,
+    50400: refundNo,
+  } satisfies Partial<Record<ErrorCode, z.ZodType>>;
+}
+
+const REQUEST_ID_SCHEMA = { type: 'string', pattern: REQUEST_ID.source };
+
+/** Headers of requests and of answers that no schema validates. */
+const HEADERS = {
+  'X-Request-Id': {
+    description: 'Names the request in the log; another is made where it does not match',
+    schema: REQUEST_ID_SCHEMA,
+    example: REQUEST,
+  },
+  'Cache-Control': {
+    description: 'no-cache reads the database and refills the cache',
+    schema: { type: 'string' },
+    example: 'no-cache',
+  },
+  'Cache-Status': {
+    description: 'RFC 9211: how the detail cache was used',
+    schema: { enum: ['hit', 'fwd=miss', 'fwd=bypass'].map((how) => `payment-detail; ${how}`) },
+    example: 'payment-detail; hit',
+  },
+  'Idempotent-Replayed': {
+    description: 'The answer is that of an earlier request',
+    schema: { const: 'true' },
+    example: 'true',
+  },
+  'WWW-Authenticate': {
+    description: 'RFC 6750: what is wrong with the token',
+    schema: { type: 'string' },
+    example: 'Bearer error="invalid_token"',
+  },
+  'Retry-After': {
+    description: 'Seconds after which to try again',
+    schema: { type: 'string', pattern: '^\\d+$' },
+    example: '2',
+  },
+  Allow: {
+    description: 'The methods that the path takes',
+    schema: { type: 'string' },
+    example: 'GET, HEAD',
+  },
+};
+
+/** The headers that every answer with the code has. */
+function headersOf(code: ErrorCode): (keyof typeof HEADERS)[] {
+  switch (code) {
+    case 40100:
+    case 40300:
+      return ['WWW-Authenticate'];
+    case 40500:
+      return ['Allow'];
+    case 42900:
+    case 50300:
+    case 50400:
+      return ['Retry-After'];
+    default:
+      return [];
+  }
+}
+
+function document() {
+  const paths: Record<string, Record<string, object>> = {};
+  for (const [route, operation] of Object.entries(operations())) {
+    const [method = '', path = ''] = route.toLowerCase().split(' ');
+    const template = path.replace(/:(\w+)/g, '{$1}');
+    paths[template] = { ...paths[template], [method]: describeOperation(operation) };
+  }
+  return {
+    openapi: '3.1.1',
+    info: {
+      title: 'Payment management (支付管理)',
+      version: '1.0.0',
+      description:
+        'Success is {code: 0, message, data}; failure has the HTTP status that fits, and {code, message, data, request_id}.',
+    },
+    servers: [{ url: '/' }],
+    paths,
+    components: {
+      schemas: {
+        ...components(ANSWERS, 'output'),
+        ...components(BODIES, 'input'),
+        ...errorSchemas(),
+      },
+      responses: {
+        NotFound: errorResponse([40400]),
+        MethodNotAllowed: errorResponse([40500]),
+      },
+      securitySchemes: {
+        bearer: {
+          type: 'http',
+          scheme: 'bearer',
+          bearerFormat: 'JWT',
+          description: 'Each operation names the scope that the token must have.',
+        },
+      },
+    },
+  };
+}
+
+function describeOperation(operation: Operation) {
+  const { operationId, summary, description, scope, body, examples = {} } = operation;
+  const parameters = [
+    ...parametersOf('path', operation.param, examples),
+    ...parametersOf('query', operation.query, examples),
+    ...parametersOf('header', operation.header, examples),
+    ...(['X-Request-Id', ...(operation.headers ?? [])] as const).map((name) => ({
+      name,
+      in: 'header',
+      ...HEADERS[name],
+    })),
+  ];
+  return {
+    operationId,
+    summary,
+    ...(description === undefined ? {} : { description }),
+    security: scope === undefined ? [] : [{ bearer: [scope] }],
+    parameters,
+    ...(body === undefined
+      ? {}
+      : {
+          requestBody: {
+            required: true,
+            content: content({ schema: ref(body), example: examples.body }),
+          },
+        }),
+    responses: { ...successes(operation.success), ...failures(operation.errors) },
+  };
+}
+
+/** One parameter for each property of the schema. A list is separated by commas. */
+function parametersOf(
+  place: 'path' | 'query' | 'header',
+  schema: z.ZodObject | undefined,
+  examples: Record<string, unknown>,
+) {
+  if (schema === undefined) return [];
+  const { properties = {}, required = [] } = jsonSchema(schema, 'input');
+  return Object.entries(properties).flatMap(([name, property]) => {
+    if (typeof property === 'boolean') return [];
+    const { description, ...schema } = property;
+    return {
+      name,
+      in: place,
+      required: required.includes(name),
+      description,
+      ...(schema.type === 'array' ? { style: 'form', explode: false } : {}),
+      schema,
+      ...(name in examples ? { example: examples[name] } : {}),
+    };
+  });
+}
+
+function successes(answers: Record<number, Success>) {
+  return Object.fromEntries(
+    Object.entries(answers).map(([status, { description, headers = [], ...answer }]) => [
+      status,
+      { description, headers: describeHeaders(headers), content: content(answer) },
+    ]),
+  );
+}
+
+function failures(codes: ErrorCode[]) {
+  return Object.fromEntries(
+    Map.groupBy(codes, (code) => ERRORS[code][0])
+      .entries()
+      .map(([status, together]) => [status, errorResponse(together)]),
+  );
+}
+
+/** The answer of one status: a header that only some of its codes have is not required. */
+function errorResponse(codes: ErrorCode[]) {
+  const schemas = codes.map((code) => ref(`Error${code}`));
+  const headers = [...new Set(codes.flatMap(headersOf))];
+  const always = headers.filter((name) => codes.every((code) => headersOf(code).includes(name)));
+  const [only] = schemas;
+  return {
+    description: codes.map((code) => `${code} ${ERRORS[code][1]}`).join(', '),
+    headers: describeHeaders(headers, always),
+    content: content({ schema: schemas.length === 1 && only ? only : { oneOf: schemas } }),
+  };
+}
+
+function describeHeaders(
+  names: (keyof typeof HEADERS)[],
+  always: (keyof typeof HEADERS)[] = names,
+) {
+  const described = [...names, 'X-Request-Id' as const].map((name) => [
+    name,
+    { ...HEADERS[name], required: name === 'X-Request-Id' || always.includes(name) },
+  ]);
+  return Object.fromEntries(described);
+}
+
+function errorSchemas() {
+  const data: Record<string, z.ZodType> = errorData();
+  return Object.fromEntries(
+    Object.entries(ERRORS).map(([code, [, message]]) => [
+      `Error${code}`,
+      object({
+        code: { type: 'integer', const: Number(code) },
+        message: { const: message },
+        data: jsonSchema(data[code] ?? z.null(), 'output'),
+        request_id: REQUEST_ID_SCHEMA,
+      }),
+    ]),
+  );
+}
+
+/** The schemas as components that refer to each other by their names. */
+function components(schemas: Record<string, z.ZodType>, io: 'input' | 'output') {
+  const registry = z.registry<{ id: string }>();
+  for (const [id, schema] of Object.entries(schemas)) registry.add(schema, { id });
+  const made = z.toJSONSchema(registry, { io, override, uri: (id) => ref(id).$ref });
+  return Object.fromEntries(
+    Object.entries(made.schemas).map(([id, { $schema: _, $id: __, ...schema }]) => [id, schema]),
+  );
+}
+
+function jsonSchema(schema: z.ZodType, io: 'input' | 'output') {
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, override });
+  return rest;
+}
+
+/** zod calls every number a number. */
+function override({ jsonSchema }: { jsonSchema: z.core.JSONSchema.BaseSchema }): void {
+  const values = jsonSchema.enum ?? [jsonSchema.const];
+  if (values.every(Number.isInteger)) jsonSchema.type = 'integer';
+}
+
+function envelope(message: string, data: object, example: unknown) {
+  return {
+    schema: object({ code: { type: 'integer', const: 0 }, message: { const: message }, data }),
+    example: { code: 0, message, data: example },
+  };
+}
+
+function object(properties: Record<string, object>) {
+  return {
+    type: 'object',
+    properties,
+    required: Object.keys(properties),
+    additionalProperties: false,
+  };
+}
+
+function ref(name: string) {
+  return { $ref: `#/components/schemas/${name}` };
+}
+
+function content({
+  mediaType = 'application/json',
+  schema,
+  example,
+}: Pick<Success, 'mediaType' | 'schema' | 'example'>) {
+  return { [mediaType]: { schema, ...(example === undefined ? {} : { example }) } };
+}
