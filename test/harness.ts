@@ -15,6 +15,7 @@ import { z } from 'zod';
 import type { ControlState, Fault } from '../dev/neon-faults';
 import type { Bindings } from '../src/env';
 import worker from '../src/index';
+import { expectConforming } from './contract';
 import { FakeKv, FakeQueue } from './fakes';
 
 /** What any answer of the API looks like. */
@@ -93,7 +94,7 @@ export async function startApp(template = 'template_payments') {
   let consumer = 'SHA';
   const deliver = () => queue.deliver(worker.queue, { ...env, DETAIL_CACHE: kv.at(consumer) });
 
-  /** Sends a request with a token for everything, and fails unless the answer is JSON in the envelope. */
+  /** Sends a request with a token for everything, and fails unless the answer is one that OpenAPI says. */
   async function call<Data>(
     method: string,
     path: string,
@@ -115,6 +116,7 @@ export async function startApp(template = 'template_payments') {
     background.add(ctx);
     const response = await worker.fetch(request, { ...env, ...other }, ctx);
     const answer = Answer.parse(await response.json());
+    expectConforming(method, path, response, answer);
     return {
       status: response.status,
       headers: response.headers,

@@ -1,0 +1,148 @@
+/**
+ * GET /openapi.json: the document has every route and every error, and its examples are true. That
+ * the answers are as it says, harness.ts looks at with every call of every test.
+ */
+import { createExecutionContext } from 'cloudflare:test';
+import { expect, it } from 'vitest';
+import { z } from 'zod';
+import { ERRORS } from '../src/http';
+import worker, { app as router } from '../src/index';
+import { document, validate } from './contract';
+import { insertPayment, startApp } from './harness';
+
+const app = await startApp();
+
+const operations = Object.entries(document.paths).flatMap(([path, item]) =>
+  Object.entries(item).map(([method, operation]) => ({ path, method, operation })),
+);
+
+it('is served to anybody, configured or not, and always the same', async () => {
+  const requests = await app.databaseRequests(async () => {
+    for (const env of [app.env, {}]) {
+      const request = new Request('https://api.test/openapi.json', {
+        headers: { Origin: 'https://a.test' },
+      });
+      // An environment without anything is what a deployment that is not configured has.
+      const response = await worker.fetch(request, Object(env), createExecutionContext());
+      expect(response.status).toBe(200);
+      expect(response.headers.get('Content-Type')).toBe('application/json');
+      expect(await response.json()).toMatchObject({ openapi: '3.1.1', paths: document.paths });
+    }
+  });
+  expect(requests).toBe(0);
+});
+
+it('has the operations that the router has, and no others', () => {
+  const routed = router.routes
+    .filter(({ method }) => method !== 'ALL')
+    .map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, '{$1}')}`);
+  const described = operations.map(({ path, method }) => `${method.toUpperCase()} ${path}`);
+  expect(described.sort()).toEqual([...new Set(routed)].sort());
+});
+
+it('has every error of the catalogue, and no other, under its status', () => {
+  const { NotFound, MethodNotAllowed } = document.components.responses;
+  const described = [
+    ...operations.flatMap(({ operation }) => Object.entries(operation.responses)),
+    ...Object.entries({ 404: NotFound, 405: MethodNotAllowed }),
+  ].flatMap(([status, answer]) =>
+    JSON.stringify(answer?.content)
+      .matchAll(/schemas\/Error(\d+)/g)
+      .map(([, code]) => `${code} ${status}`)
+      .toArray(),
+  );
+  const catalogue = Object.entries(ERRORS).map(([code, [status]]) => `${code} ${status}`);
+  expect([...new Set(described)].sort()).toEqual(catalogue.sort());
+  const schemas = Object.keys(document.components.schemas).filter((name) => /^Error/.test(name));
+  expect(schemas.sort()).toEqual(Object.keys(ERRORS).map((code) => `Error${code}`));
+});
+
+it('has examples that are as its schemas say', () => {
+  let examples = 0;
+  const check = (place: string[], example: unknown) => {
+    if (example === undefined) return;
+    validate(place, example);
+    examples += 1;
+  };
+  const checkContent = (place: string[], content: Record<string, { example?: unknown }>) => {
+    for (const [type, { example }] of Object.entries(content)) {
+      check([...place, 'content', type, 'schema'], example);
+    }
+  };
+  for (const { path, method, operation } of operations) {
+    const place = ['paths', path, method];
+    for (const [index, { example }] of operation.parameters.entries()) {
+      check([...place, 'parameters', String(index), 'schema'], example);
+    }
+    checkContent([...place, 'requestBody'], operation.requestBody?.content ?? {});
+    for (const [status, answer] of Object.entries(operation.responses)) {
+      checkContent([...place, 'responses', status], answer.content);
+      for (const [name, { example }] of Object.entries(answer.headers)) {
+        check([...place, 'responses', status, 'headers', name, 'schema'], example);
+      }
+    }
+  }
+  for (const [name, schema] of Object.entries(document.components.schemas)) {
+    const { data } = z.object({ data: z.unknown() }).catch({ data: {} }).parse(schema.properties);
+    const { examples = [] } = z.object({ examples: z.array(z.unknown()).optional() }).parse(data);
+    for (const one of examples) {
+      check(['components', 'schemas', name, 'properties', 'data'], one);
+    }
+  }
+  expect(examples).toBeGreaterThan(60);
+});
+
+it('has example requests that the API takes', async () => {
+  for (const { path, method, operation } of operations) {
+    if (operation.security.length === 0) continue;
+    const id = await insertPayment(app.sql);
+    const examples = operation.parameters.map(({ name, in: place, example }) => ({
+      name,
+      place,
+      value: String(example),
+    }));
+    const of = (where: string) => examples.filter(({ place }) => place === where);
+    const headers = Object.fromEntries(of('header').map(({ name, value }) => [name, value]));
+    const body = operation.requestBody?.content['application/json']?.example;
+    // The parameters of a query one by one, since a cursor excludes a page.
+    const queries = of('query').map(({ name, value }) => `?${name}=${encodeURIComponent(value)}`);
+    const target = path.replace('{id}', id).replace(/\{\w+\}/, '409');
+    for (const query of ['', ...queries]) {
+      const options = { headers, ...(body === undefined ? {} : { body }) };
+      const { code } = await app.call(method.toUpperCase(), target + query, z.unknown(), options);
+      expect([0, 40402]).toContain(code);
+    }
+  }
+});
+
+it('takes the body of a refund for valid where the API does', async () => {
+  for (const body of [
+    { amount: '12.34', reason: '退款' },
+    { amount: 12.34, reason: ' 退款 ' },
+    { amount: '0.01', reason: '🙂'.repeat(255) },
+    { amount: '0.00', reason: '退款' },
+    { amount: 0, reason: '退款' },
+    { amount: -1, reason: '退款' },
+    { amount: '-1', reason: '退款' },
+    { amount: '1.234', reason: '退款' },
+    { amount: '01', reason: '退款' },
+    { amount: '12345678901234567', reason: '退款' },
+    { amount: null, reason: '退款' },
+    { amount: '1', reason: '' },
+    { amount: '1', reason: ' \u3000' },
+    { amount: '1', reason: 'a\u0000' },
+    { amount: '1', reason: '🙂'.repeat(256) },
+    { amount: '1', reason: null },
+    { amount: '1' },
+    { reason: '退款' },
+    { amount: '1', reason: '退款', status: 1 },
+    [],
+    null,
+  ]) {
+    const text = JSON.stringify(body);
+    const reply = await app.call('POST', '/payments/4242/refund', z.unknown(), { body: text });
+    const check = () => validate(['components', 'schemas', 'RefundRequest'], body);
+    if (reply.code === 40401) expect(check, text).not.toThrow();
+    else expect(check, text).toThrow('not as in');
+  }
+});
