@@ -16,6 +16,24 @@ declare namespace Cloudflare {
 	interface GlobalProps {
 		mainModule: typeof import("./src/index");
 	}
+	interface StagingEnv {
+		DETAIL_CACHE: KVNamespace;
+		PURGE_QUEUE: Queue;
+		WRITE_RATE_LIMIT: RateLimit;
+		TIME_ZONE: string;
+		DATABASE_TIMEOUT_MS: string;
+		ALLOWED_ORIGINS: string;
+		DATABASE_URL: string;
+	}
+	interface ProductionEnv {
+		DETAIL_CACHE: KVNamespace;
+		PURGE_QUEUE: Queue;
+		WRITE_RATE_LIMIT: RateLimit;
+		TIME_ZONE: string;
+		DATABASE_TIMEOUT_MS: string;
+		ALLOWED_ORIGINS: string;
+		DATABASE_URL: string;
+	}
 	interface Env extends __BaseEnv_Env {}
 }
 interface Env extends __BaseEnv_Env {}

@@ -1,5 +1,5 @@
 /**
- * Writes the OpenAPI document of the built Worker (dist/index.js) beside it, has it linted, generates
+ * Writes the OpenAPI document of the built Worker (dist/production), has it linted, generates
  * a client from it, which must compile, and compares that with test/client.ts. `--write` replaces
  * that one instead.
  */
@@ -30,7 +30,7 @@ interface Worker {
   fetch(request: Request, env: object): Promise<Response>;
 }
 
-const { default: worker }: { default: Worker } = await import(join(root, 'dist', 'index.js'));
+const { default: worker }: { default: Worker } = await import(join(root, 'dist', 'production', 'index.js'));
 const response = await worker.fetch(new Request('http://localhost/openapi.json'), {});
 writeFileSync(built, `${JSON.stringify(await response.json(), null, 2)}\n`);
 
