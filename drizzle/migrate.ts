@@ -14,12 +14,13 @@ const ADVISORY_LOCK = 7_230_518;
 
 /**
  * Brings the database up to date and returns how many migrations it now has.
- * Throws when one fails (nothing is changed then) or was skipped.
+ * Throws when one fails (nothing is changed then) or was skipped, and for Neon's pooler.
  */
 export async function migrate(
   connectionString: string,
   migrationsFolder: string = import.meta.dirname,
 ): Promise<number> {
+  requireDirect(connectionString);
   const client = new pg.Client({ connectionString, application_name: 'payments-migrate' });
   await client.connect();
   try {
@@ -45,6 +46,19 @@ export async function migrate(
     return applied.rows.length;
   } finally {
     await client.end();
+  }
+}
+
+/**
+ * Throws for the host of Neon's pooler. It gives each transaction another session, so the advisory
+ * lock would be taken in one and the migrations applied in another.
+ */
+export function requireDirect(connectionString: string): void {
+  const { host } = new pg.Client({ connectionString });
+  if (/^[^.]+-pooler\./.test(host)) {
+    throw new Error(
+      `${host} is Neon's connection pooler. Migrations need the direct connection string: the same host without -pooler.`,
+    );
   }
 }
 

@@ -75,6 +75,11 @@ test('fails for a migration that drizzle skips because a newer one has been appl
   expect(await tables()).toEqual(ALL);
 });
 
+test("refuses Neon's pooler, which would take the lock in another session", async () => {
+  const pooled = 'postgres://owner@ep-cool-1-pooler.eu-central-1.aws.neon.tech/payments';
+  await expect(migrate(pooled, folder)).rejects.toThrow(/without -pooler/);
+});
+
 test('may be run by two deployments at once', async () => {
   const [one, other] = await Promise.all([migrate(url, folder), migrate(url, folder)]);
   expect(one).toBe(other);
