@@ -153,7 +153,8 @@ export async function startApp(template = 'template_payments') {
     },
 
     /** The daily cron. */
-    merge: () => worker.scheduled(createScheduledController(), env),
+    merge: (other: Partial<Bindings> = {}) =>
+      worker.scheduled(createScheduledController(), { ...env, ...other }),
 
     /** Waits until everything that requests left in waitUntil is done. */
     async idle(): Promise<void> {
