@@ -30,7 +30,9 @@ interface Worker {
   fetch(request: Request, env: object): Promise<Response>;
 }
 
-const { default: worker }: { default: Worker } = await import(join(root, 'dist', 'production', 'index.js'));
+const { default: worker }: { default: Worker } = await import(
+  join(root, 'dist', 'production', 'index.js')
+);
 const response = await worker.fetch(new Request('http://localhost/openapi.json'), {});
 writeFileSync(built, `${JSON.stringify(await response.json(), null, 2)}\n`);
 
