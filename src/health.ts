@@ -5,6 +5,7 @@
  */
 import { sql } from 'drizzle-orm';
 import { type Context, Hono } from 'hono';
+import * as z from 'zod';
 import { connect } from './database';
 import { type Settings, settings } from './env';
 import { ApiError, type AppEnv, envelope } from './http';
@@ -19,6 +20,12 @@ const FRESH_MS = 5_000;
 /** The least that KV allows. */
 const KV_TTL_SECONDS = 30;
 
+const Part = z.literal(['ok', 'failed']);
+
+/** Which parts answer. */
+export const Readiness = z.object({ database: Part, kv: Part });
+type Readiness = z.infer<typeof Readiness>;
+
 export const health = new Hono<AppEnv>()
   .get('/health', (c) => c.json(envelope('服务正常', { status: 'ok' })))
   .get('/health/ready', async (c) => {
@@ -27,11 +34,9 @@ export const health = new Hono<AppEnv>()
     return c.json(envelope('服务就绪', { status: 'ok', database, kv }));
   });
 
-interface Check {
+/** A part has failed until it has succeeded, so what the deadline cuts off has failed. */
+interface Check extends Readiness {
   begunAt: number;
-  /** Failed until it has succeeded, so what the deadline cuts off has failed. */
-  database: 'ok' | 'failed';
-  kv: 'ok' | 'failed';
   /** Never rejects. */
   ended: Promise<unknown>;
 }
@@ -68,7 +73,7 @@ function begin(c: Context<AppEnv>, deployment: Settings): Check {
     ended: Promise.resolve(),
   };
   const log = c.get('log');
-  const part = async (name: 'database' | 'kv', work: Promise<unknown>) => {
+  const part = async (name: keyof Readiness, work: Promise<unknown>) => {
     try {
       await timed(log, `${name}Ms`, Promise.race([work, late]));
       current[name] = 'ok';

@@ -6,6 +6,7 @@
 import { Hono } from 'hono';
 import * as z from 'zod';
 import type { Scope } from './auth';
+import { Readiness } from './health';
 import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID } from './http';
 import { Amount } from './money';
 import { Callback, DetailRefund, PaymentDetail, RefundEvent } from './payments/detail';
@@ -85,6 +86,21 @@ function operations(): Record<string, Operation> {
         },
       },
       errors: [],
+    },
+    'GET /health/ready': {
+      operationId: 'getReadiness',
+      summary: 'Whether database and KV answer within a second',
+      success: {
+        200: {
+          description: 'Both do',
+          ...envelope(
+            '服务就绪',
+            object({ status: { const: 'ok' }, database: { const: 'ok' }, kv: { const: 'ok' } }),
+            { status: 'ok', database: 'ok', kv: 'ok' },
+          ),
+        },
+      },
+      errors: [50301, 50302],
     },
     'GET /openapi.json': {
       operationId: 'getOpenApi',
@@ -256,6 +272,7 @@ function errorData() {
       .meta({ examples: [{ refundable_amount: '0.01' }] }),
     40903: z.object({ status: RefundOutcome }).meta({ examples: [{ status: 2 }] }),
     50300: refundNo,
+    50302: Readiness.meta({ examples: [{ database: 'ok', kv: 'failed' }] }),
     50400: refundNo,
   } satisfies Partial<Record<ErrorCode, z.ZodType>>;
 }

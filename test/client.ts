@@ -401,6 +401,19 @@ export type Error50301 = {
     request_id: string;
 };
 
+export type Error50302 = {
+    code: 50302;
+    message: "服务未就绪";
+    data: {
+        database: "ok" | "failed";
+        kv: "ok" | "failed";
+    };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
 export type Error50400 = {
     code: 50400;
     message: "数据库响应超时，请稍后重试";
@@ -438,6 +451,32 @@ export type GetHealthResponseHeaders = {
 
 export type GetHealthVariables = {
     headers?: GetHealthHeaders;
+};
+
+export type GetReadinessResult = {
+    code: 0;
+    message: "服务就绪";
+    data: {
+        status: "ok";
+        database: "ok";
+        kv: "ok";
+    };
+};
+
+export type GetReadinessHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type GetReadinessResponseHeaders = {
+    xRequestId: string;
+};
+
+export type GetReadinessVariables = {
+    headers?: GetReadinessHeaders;
 };
 
 export type GetOpenApiResult = Record<string, unknown>;
@@ -659,6 +698,15 @@ export type Ops = {
             xRequestId: string;
         };
     };
+    getReadiness: {
+        args: {
+            headers?: GetReadinessHeaders;
+        };
+        result: GetReadinessResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
     getOpenApi: {
         args: {
             headers?: GetOpenApiHeaders;
@@ -721,6 +769,7 @@ export type Ops = {
  */
 export const OPERATIONS = {
     getHealth: { id: "getHealth", method: "GET", path: "/health", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    getReadiness: { id: "getReadiness", method: "GET", path: "/health/ready", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getOpenApi: { id: "getOpenApi", method: "GET", path: "/openapi.json", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     listPayments: { id: "listPayments", method: "GET", path: "/payments", params: [{ name: "page", in: "query" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getPayment: { id: "getPayment", method: "GET", path: "/payments/{id}", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }, { name: "Cache-Control", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "cache-status", key: "cacheStatus", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
@@ -2357,4 +2406,4 @@ export function createClient<
 export const client = createClient<Ops, OperationId, OperationPath, string>(OPERATIONS, { serverUrl: "/", clientHeader: "redocly-client-generator" });
 
 export const { configure, use } = client;
-export const { getHealth, getOpenApi, listPayments, getPayment, createRefund, settleRefund } = client;
+export const { getHealth, getReadiness, getOpenApi, listPayments, getPayment, createRefund, settleRefund } = client;
