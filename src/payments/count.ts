@@ -1,8 +1,7 @@
 /**
- * Counts payments without reading them, and finds the nth of them: from the daily totals, exactly.
- * Time is cut into segments. Most are whole business days, whose payments the totals know; what a
- * range takes of a day at either end is counted by index. All of it is parts of a statement, so it
- * counts the very payments that the rest of that statement sees.
+ * Counts payments without reading them, and finds the nth of them: from the monthly and daily totals,
+ * exactly. Those know whole days; what a range takes of a day at either end is counted by index. All of
+ * it is parts of a statement, so it counts the very payments that the rest of that statement sees.
  */
 import {
   and,
@@ -96,71 +95,74 @@ function between(column: Column, first: SQL | undefined, end: SQL | undefined) {
 }
 
 /**
- * A common table expression, `segment`: the segments in which payments match, each with its first and
- * last instant and their number. They do not overlap, and every matching payment is in one of them:
- * whole months, the whole days before the first and after the last of those, and what the range takes of
- * a day at either end. Of a month the merged totals know all but what is not merged yet.
+ * Where the payments that match are counted, no two places overlapping: whole months (of one the merged
+ * totals know all but what is not merged yet), the whole days before the first and after the last of
+ * those, and what the range takes of a day at either end. The first three are conditions on totals.
  */
-export function segments(filter: Countable, bind: Bind<Countable>): SQL {
+function places(filter: Countable, bind: Bind<Countable>) {
   const { firstDay, endDay, ends } = cut(filter, bind);
   const firstMonth = firstDay && sql`payment_month_from(${firstDay})`;
   const endMonth = endDay && sql`payment_month(${endDay})`;
   const { day, writer } = paymentDailyTotals;
-  const { month } = paymentMonthlyTotals;
-  const merged = and(
-    ...between(month, firstMonth, endMonth),
-    among(paymentMonthlyTotals, filter, bind),
-  );
   const daily = among(paymentDailyTotals, filter, bind);
-  const unmerged = and(sql`${writer} <> 0`, ...between(day, firstMonth, endMonth), daily);
-  const parts = [
-    sql`
-      SELECT payment_day_start(month), payment_day_start((month + interval '1 month')::date) - ${MICROSECOND},
-        sum(payments)::bigint
-      FROM (
-        SELECT month, payments FROM payment_monthly_totals WHERE ${merged ?? sql`true`}
-        UNION ALL
-        SELECT payment_month(day), payments FROM payment_daily_totals WHERE ${unmerged}
-      ) AS monthly
-      GROUP BY month HAVING sum(payments) > 0`,
-  ];
   // Where there is no whole month, the days before it are all there are.
-  if (firstMonth) {
-    const before = endDay ? sql`least(${firstMonth}, ${endDay})` : firstMonth;
-    parts.push(dailySegments(and(...between(day, firstDay, before), daily)));
-  }
-  if (endMonth) {
-    const behind = firstMonth ? sql`greatest(${firstMonth}, ${endMonth})` : endMonth;
-    parts.push(dailySegments(and(...between(day, behind, endDay), daily)));
-  }
-  for (const { within, from, until } of ends) {
-    parts.push(sql`
-      SELECT ${from}, ${until} - ${MICROSECOND}, count(*)
-      FROM payments WHERE ${within}
-      HAVING count(*) > 0`);
-  }
-  return sql`segment (oldest, newest, payments) AS (${sql.join(parts, sql` UNION ALL `)})`;
+  const before = firstMonth && (endDay ? sql`least(${firstMonth}, ${endDay})` : firstMonth);
+  const behind = endMonth && (firstMonth ? sql`greatest(${firstMonth}, ${endMonth})` : endMonth);
+  return {
+    merged:
+      and(
+        ...between(paymentMonthlyTotals.month, firstMonth, endMonth),
+        among(paymentMonthlyTotals, filter, bind),
+      ) ?? sql`true`,
+    unmerged: and(sql`${writer} <> 0`, ...between(day, firstMonth, endMonth), daily),
+    days: [
+      ...(before ? [and(...between(day, firstDay, before), daily)] : []),
+      ...(behind ? [and(...between(day, behind, endDay), daily)] : []),
+    ],
+    ends,
+  };
 }
 
-function dailySegments(where: SQL | undefined): SQL {
+/** A query for how many payments match, as `total`. */
+export function count(filter: Countable, bind: Bind<Countable>): SQL {
+  const { merged, unmerged, days, ends } = places(filter, bind);
   return sql`
-      SELECT payment_day_start(day), payment_day_start(day + 1) - ${MICROSECOND}, sum(payments)::bigint
-      FROM payment_daily_totals WHERE ${where}
-      GROUP BY day HAVING sum(payments) > 0`;
+    SELECT coalesce(sum(payments), 0) AS total FROM (${all([
+      sql`SELECT payments FROM payment_monthly_totals WHERE ${merged}`,
+      ...[unmerged, ...days].map(
+        (where) => sql`SELECT payments FROM payment_daily_totals WHERE ${where}`,
+      ),
+      ...ends.map(({ within }) => sql`SELECT count(*) FROM payments WHERE ${within}`),
+    ])}) AS counted`;
 }
 
-/** The finest step of TIMESTAMPTZ. */
-const MICROSECOND = sql`interval '1 microsecond'`;
-
-/** How many payments are in the segments, as `total`. */
-export const totalOfSegments = sql`SELECT coalesce(sum(payments), 0) AS total FROM segment`;
+function all(queries: SQL[]): SQL {
+  return sql.join(queries, sql` UNION ALL `);
+}
 
 /**
  * Common table expressions, the last of them `sought`: created_at and id of the matching payment before
- * which `newer` others come in the list, or no row where there are fewer. Running sums find its segment
- * and in that its day, an index the payment within the day. Nothing else of the table is read.
+ * which `newer` others come in the list, or no row where there are fewer. Running sums find the place in
+ * which it is counted and in that its day, an index the payment within the day. Nothing else of the table
+ * is read.
  */
 export function seek(filter: Countable, bind: Bind<Countable>, newer: SQLWrapper): SQL {
+  const { merged, unmerged, days, ends } = places(filter, bind);
+  const months = sql`
+      SELECT payment_day_start(month), payment_day_start((month + interval '1 month')::date) - ${MICROSECOND},
+        sum(payments)::bigint
+      FROM (
+        SELECT month, payments FROM payment_monthly_totals WHERE ${merged}
+        UNION ALL
+        SELECT payment_month(day), payments FROM payment_daily_totals WHERE ${unmerged}
+      ) AS monthly
+      GROUP BY month HAVING sum(payments) > 0`;
+  const parts = ends.map(
+    ({ within, from, until }) => sql`
+      SELECT ${from}, ${until} - ${MICROSECOND}, count(*)
+      FROM payments WHERE ${within}
+      HAVING count(*) > 0`,
+  );
   // Of a day at either end of the range all payments are counted here: more than match, but in the same order.
   const ofPlace = and(
     sql`day BETWEEN (SELECT payment_day(oldest) FROM place) AND (SELECT payment_day(newest) FROM place)`,
@@ -169,8 +171,9 @@ export function seek(filter: Countable, bind: Bind<Countable>, newer: SQLWrapper
   // The later end would do. With both, the planner knows that little of the table lies between.
   const within = sql`${payments.createdAt} BETWEEN (SELECT oldest FROM spot) AND (SELECT newest FROM spot)`;
   return sql`
-    place AS (${holding(newer, sql`segment`)}
-    ), day_of_place (oldest, newest, payments) AS (${dailySegments(ofPlace)}
+    segment (oldest, newest, payments) AS (${all([months, ...days.map(eachDay), ...parts])}
+    ), place AS (${holding(newer, sql`segment`)}
+    ), day_of_place (oldest, newest, payments) AS (${eachDay(ofPlace)}
     ), spot AS (${holding(sql`(SELECT skipped FROM place)`, sql`day_of_place`)}
     ), sought AS (
       SELECT created_at, id FROM payments
@@ -179,6 +182,17 @@ export function seek(filter: Countable, bind: Bind<Countable>, newer: SQLWrapper
       LIMIT 1 OFFSET (SELECT skipped FROM spot)
     )`;
 }
+
+/** Each whole day that has payments: its first and last instant, and their number. */
+function eachDay(where: SQL | undefined): SQL {
+  return sql`
+      SELECT payment_day_start(day), payment_day_start(day + 1) - ${MICROSECOND}, sum(payments)::bigint
+      FROM payment_daily_totals WHERE ${where}
+      GROUP BY day HAVING sum(payments) > 0`;
+}
+
+/** The finest step of TIMESTAMPTZ. */
+const MICROSECOND = sql`interval '1 microsecond'`;
 
 /** The segment that holds the payment before which `newer` others come, and how many of these are in it. */
 function holding(newer: SQLWrapper, segments: SQL): SQL {

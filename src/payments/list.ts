@@ -13,7 +13,7 @@ import { type AppEnv, envelope, validate } from '../http';
 import { prepared } from '../prepared';
 import { payments } from '../schema';
 import { readWrittenTime, utc, utcMicros } from '../time';
-import { matches, seek, segments, shapeOf, totalOfSegments } from './count';
+import { count, matches, seek, shapeOf } from './count';
 import {
   after,
   builtOnce,
@@ -107,16 +107,16 @@ const pageStatement = prepared<ListQuery>(
     const numbered = hasNumbers(query, bind);
     const filter = and(numbered, matches(query, bind));
     const sought = numbered === undefined && offsetOf(query) > 0;
-    const counted = numbered
-      ? sql`WITH total AS (SELECT count(*) AS total FROM payments WHERE ${filter})`
-      : sql`WITH ${segments(query, bind)}, total AS (${totalOfSegments})`;
+    const total = numbered
+      ? sql`SELECT count(*) AS total FROM payments WHERE ${filter}`
+      : count(query, bind);
     const behind =
       query.cursor &&
       sql`${bind(({ cursor }) => cursor?.createdAt)}::timestamptz, ${bind(({ cursor }) => cursor?.id)}::bigint`;
     const previous = bind((given) => offsetOf(given) - 1);
     return sql`
-      ${counted}${sought ? sql`, ${seek(query, bind, previous)}` : sql``}
-      SELECT total.total, page.id::text, orders.order_no, page.payment_no, page.payment_method,
+      WITH total AS (${total})${sought ? sql`, ${seek(query, bind, previous)}` : sql``}
+      SELECT total.total, page.id, orders.order_no, page.payment_no, page.payment_method,
         page.amount, page.status, ${utc(sql`page.payment_time`)} AS payment_time,
         ${utcMicros(sql`page.created_at`)} AS created_at
       FROM total
