@@ -40,7 +40,8 @@ export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c
   c.set('log', log);
   await next();
 
-  const route = routePath(c, -1);
+  // The last one that was entered, not the last that would match: /payments/export is a /payments/:id, too.
+  const route = routePath(c);
   const line = {
     request_id: c.get('requestId'),
     method: c.req.method,
