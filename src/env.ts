@@ -125,6 +125,8 @@ function isPostgresUrl(value: string): boolean {
 }
 
 function isTimeZone(value: string): boolean {
+  // Of an offset such as +08:00, which Intl knows too, PostgreSQL understands the opposite.
+  if (/^[-+]/.test(value)) return false;
   try {
     new Intl.DateTimeFormat('en', { timeZone: value });
     return true;
