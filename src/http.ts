@@ -118,6 +118,7 @@ const allowOrigin = cors({
   ],
   exposeHeaders: [
     'Cache-Status',
+    'Content-Disposition',
     'Idempotent-Replayed',
     'Retry-After',
     'Server-Timing',

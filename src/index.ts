@@ -13,6 +13,7 @@ import { getOpenApi } from './openapi';
 import { mergeDailyTotals } from './payments/daily-totals';
 import { getPayment } from './payments/detail';
 import { purgeQueued } from './payments/detail-cache';
+import { exportPayments } from './payments/export';
 import { listPayments } from './payments/list';
 import { createRefund } from './refunds/create';
 import { settleRefund } from './refunds/settle';
@@ -39,6 +40,8 @@ const routes = app
   .route('/', health)
   .route('/', getOpenApi)
   .route('/', listPayments)
+  // Before /payments/:id, which would take its name for an id.
+  .route('/', exportPayments)
   .route('/', getPayment)
   .route('/', createRefund)
   .route('/', settleRefund);

@@ -179,11 +179,19 @@ describe('a token signed with the secret', () => {
 describe('a scope', () => {
   test.for([
     ['GET', '/payments', 'payments:read'],
+    ['GET', '/payments/export', 'payments:export'],
     ['GET', '/payments/1', 'payments:read'],
     ['POST', '/payments/1/refund', 'refunds:create'],
     ['PATCH', '/payments/1/refunds/1', 'refunds:settle'],
   ] as const)('that is missing for %s %s is named', async ([method, path, required_scope]) => {
-    const scopes = ['payments:read', 'refunds:create', 'refunds:settle', 'payments:reader', ''];
+    const scopes = [
+      'payments:read',
+      'payments:export',
+      'refunds:create',
+      'refunds:settle',
+      'payments:reader',
+      '',
+    ];
     const scope = scopes.filter((one) => one !== required_scope).join(' ');
     const reply = await app.call(method, path, anything, {
       headers: bearer(await signToken({ scope })),

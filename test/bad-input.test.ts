@@ -206,6 +206,18 @@ describe('GET /payments refuses', () => {
     expectRefused('GET', `/payments?${cursor('x'.repeat(7500))}`, ['cursor']));
 });
 
+describe('GET /payments/export refuses', () => {
+  it.each([
+    ['page=1', ['page']],
+    ['size=10', ['size']],
+    [CURSOR, ['cursor']],
+    ['format=xlsx', ['format']],
+    ['status=4&payment_method=cash', ['status', 'payment_method']],
+    ['start_time=2026-11-02&end_time=2026-11-01&x=1', ['end_time', 'x']],
+    ['order_no=a%00&payment_no=a&payment_no=b', ['order_no', 'payment_no']],
+  ])('?%s', (query, paths) => expectRefused('GET', `/payments/export?${query}`, paths));
+});
+
 const IDS = [
   '0',
   '-1',

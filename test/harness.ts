@@ -58,7 +58,7 @@ const FAR_FUTURE = 4_102_444_800;
 
 /** Signs claims as the deployment's own secret does; by default with everything that a token needs. */
 export function signToken(claims: JWTPayload = {}, secret = authSecret): Promise<string> {
-  const scope = 'payments:read refunds:create refunds:settle';
+  const scope = 'payments:read payments:export refunds:create refunds:settle';
   return new SignJWT({ sub: 'tester', scope, exp: FAR_FUTURE, ...claims })
     .setProtectedHeader({ alg: 'HS256' })
     .sign(new TextEncoder().encode(secret));
@@ -94,13 +94,12 @@ export async function startApp(template = 'template_payments') {
   let consumer = 'SHA';
   const deliver = () => queue.deliver(worker.queue, { ...env, DETAIL_CACHE: kv.at(consumer) });
 
-  /** Sends a request with a token for everything, and fails unless the answer is one that OpenAPI says. */
-  async function call<Data>(
+  /** Sends a request with a token for everything, and gives back whatever comes. */
+  async function send(
     method: string,
     path: string,
-    schema: z.ZodType<Data>,
     { headers = {}, body, env: other }: Call = {},
-  ): Promise<Reply<Data>> {
+  ): Promise<Response> {
     const request = new Request(`https://api.test${path}`, {
       method,
       headers: Object.entries({
@@ -114,7 +113,17 @@ export async function startApp(template = 'template_payments') {
     });
     const ctx = createExecutionContext();
     background.add(ctx);
-    const response = await worker.fetch(request, { ...env, ...other }, ctx);
+    return worker.fetch(request, { ...env, ...other }, ctx);
+  }
+
+  /** The same, which fails unless the answer is one that OpenAPI says. */
+  async function call<Data>(
+    method: string,
+    path: string,
+    schema: z.ZodType<Data>,
+    options?: Call,
+  ): Promise<Reply<Data>> {
+    const response = await send(method, path, options);
     const answer = Answer.parse(await response.json());
     expectConforming(method, path, response, answer);
     return {
@@ -127,30 +136,36 @@ export async function startApp(template = 'template_payments') {
     };
   }
 
+  /** The statements with this text in them that GET `path` sends to the database until it is answered whole. */
+  async function statements(path: string, text: string): Promise<z.infer<typeof Statement>[]> {
+    const fetch = vi.spyOn(globalThis, 'fetch');
+    try {
+      await (await send('GET', path)).text();
+      return fetch.mock.calls.flatMap(([, init]) => {
+        const body = Statement.safeParse(JSON.parse(String(init?.body ?? null)));
+        return body.success && body.data.query.includes(text) ? [body.data] : [];
+      });
+    } finally {
+      fetch.mockRestore();
+    }
+  }
+
   return {
     database,
     env,
     kv,
     queue,
+    send,
     call,
 
     /** SQL against the test's database, for what a test prepares and looks at. */
     sql: neon(env.DATABASE_URL),
 
     /** The statement that GET /payments sends to the database, whatever others send meanwhile; none where it refuses. */
-    async listStatement(search: string): Promise<z.infer<typeof Statement> | undefined> {
-      const fetch = vi.spyOn(globalThis, 'fetch');
-      try {
-        await call('GET', `/payments?${search}`, z.unknown());
-        const sent = fetch.mock.calls.flatMap(([, init]) => {
-          const body = Statement.safeParse(JSON.parse(String(init?.body ?? null)));
-          return body.success && body.data.query.includes('LEFT JOIN orders') ? [body.data] : [];
-        });
-        return sent[0];
-      } finally {
-        fetch.mockRestore();
-      }
-    },
+    listStatement: async (search: string) =>
+      (await statements(`/payments?${search}`, 'LEFT JOIN orders'))[0],
+
+    statements,
 
     /** The daily cron. */
     merge: (other: Partial<Bindings> = {}) =>

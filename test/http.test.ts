@@ -116,6 +116,7 @@ describe('routing', () => {
 
   it.each([
     ['/payments', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
+    ['/payments/export', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/payments/1', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/payments/1/refund', 'POST', ['GET', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/payments/1/refunds/1', 'PATCH', ['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS']],
@@ -136,7 +137,7 @@ describe('routing', () => {
     expect(reply.headers.get('Allow')).toBeNull();
   });
 
-  it.each(['/health', '/openapi.json', '/payments', '/payments/1'])(
+  it.each(['/health', '/openapi.json', '/payments', '/payments/export', '/payments/1'])(
     'answers HEAD %s as GET, without a body',
     async (path) => {
       const response = await send(path, { method: 'HEAD' });
@@ -593,6 +594,7 @@ describe('the request log', () => {
       ['has no database', 'DATABASE_URL', { DATABASE_URL: `postgres://me:${SECRET}@host` }],
       ['is not of PostgreSQL', 'DATABASE_URL', { DATABASE_URL: `mysql://me:${SECRET}@host/db` }],
       ['is no zone', 'TIME_ZONE', { TIME_ZONE: `Mars/${SECRET}` }],
+      ['is no zone but an offset', 'TIME_ZONE', { TIME_ZONE: '+08:00' }],
       ['is no number', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: `8${SECRET}` }],
       ['is too short', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: '99' }],
       ['is too long', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: '20001' }],
