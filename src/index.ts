@@ -15,6 +15,7 @@ import { getPayment } from './payments/detail';
 import { purgeQueued } from './payments/detail-cache';
 import { exportPayments } from './payments/export';
 import { listPayments } from './payments/list';
+import { getStatistics } from './payments/statistics';
 import { createRefund } from './refunds/create';
 import { settleRefund } from './refunds/settle';
 
@@ -40,8 +41,9 @@ const routes = app
   .route('/', health)
   .route('/', getOpenApi)
   .route('/', listPayments)
-  // Before /payments/:id, which would take its name for an id.
+  // Before /payments/:id, which would take their names for ids.
   .route('/', exportPayments)
+  .route('/', getStatistics)
   .route('/', getPayment)
   .route('/', createRefund)
   .route('/', settleRefund);

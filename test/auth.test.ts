@@ -180,6 +180,7 @@ describe('a scope', () => {
   test.for([
     ['GET', '/payments', 'payments:read'],
     ['GET', '/payments/export', 'payments:export'],
+    ['GET', '/payments/statistics', 'payments:read'],
     ['GET', '/payments/1', 'payments:read'],
     ['POST', '/payments/1/refund', 'refunds:create'],
     ['PATCH', '/payments/1/refunds/1', 'refunds:settle'],

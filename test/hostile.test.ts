@@ -154,6 +154,7 @@ const id = fc.oneof(
 );
 const path = fc.oneof(
   query.map((text) => `/payments?${text}`),
+  query.map((text) => `/payments/statistics?${text}`),
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}?${text}`),
   id.map((one) => `/payments/${one}/refund`),
   fc.tuple(id, id).map(([one, other]) => `/payments/${one}/refunds/${other}`),

@@ -1,7 +1,7 @@
 /**
  * How PostgreSQL executes the list at 100,000 payments, for each filter: never by reading all
  * payments, never by sorting many, and never reading more of them than a page and the days in which
- * it and the time range begin and end. And the export, chunk by chunk, likewise.
+ * it and the time range begin and end. And the export, chunk by chunk, and the statistics likewise.
  */
 import { beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -142,4 +142,17 @@ it.each([
       expect((sort.Plans ?? []).reduce((sum, input) => sum + rowsOf(input), 0)).toBeLessThan(1002);
     }
   }
+});
+
+it.each([
+  // The refunds of 30 days, and no payment.
+  ['start_time=2026-09-01&end_time=2026-09-30', 0],
+  ['start_time=2026-04-01&end_time=2026-11-30', 0],
+  ['start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z', 2 * A_DAY],
+  ['start_time=2026-09-01T03:00:00Z&end_time=2026-09-01T09:00:00Z', A_DAY],
+])('statistics of ?%s read payments of the days that are cut only', async (search, most) => {
+  const [statement] = await app.statements(`/payments/statistics?${search}`, 'days_paid');
+  const plan = await planOf(statement);
+  expect(read(plan, 'payments')).toBeLessThanOrEqual(most);
+  expect(read(plan, 'payment_daily_totals')).toBeLessThan((PAYMENTS / A_DAY) * 12 + 12);
 });

@@ -1,0 +1,120 @@
+/**
+ * GET /payments/statistics: what was paid and what was refunded, day by day. Days are business days
+ * (Asia/Shanghai) whatever TIME_ZONE is; of a day that the range cuts, its part within the range
+ * counts. Whole days come from the daily totals and the rest from payments, in one statement, so the
+ * counts of a range add up to the `total` of the list. Refunds have no totals and are read by index:
+ * hence the limit on the range.
+ */
+import { sql } from 'drizzle-orm';
+import { Hono } from 'hono';
+import * as z from 'zod';
+import { authorize } from '../auth';
+import { inDatabase } from '../database';
+import { settings } from '../env';
+import { type AppEnv, envelope, validate } from '../http';
+import { json, text } from '../json';
+import { prepared } from '../prepared';
+import { timestamptz } from '../time';
+import { cut } from './count';
+import {
+  builtOnce,
+  ENDS_BEFORE_START,
+  endsAfterStart,
+  requiredParameter,
+  writtenTime,
+} from './filter';
+import { PaymentStatus } from './payment';
+
+const MAX_DAYS = 400;
+const MICROS_PER_DAY = 86_400_000_000n;
+
+/** Both times mean what they mean in the list. */
+export const StatisticsQuery = (zone: string) =>
+  z
+    .strictObject({
+      start_time: requiredParameter(writtenTime(zone)),
+      end_time: requiredParameter(writtenTime(zone)),
+    })
+    .refine(endsAfterStart, ENDS_BEFORE_START)
+    .refine(
+      ({ start_time, end_time }) =>
+        end_time.until - start_time.from <= BigInt(MAX_DAYS) * MICROS_PER_DAY,
+      {
+        path: ['end_time'],
+        error: `时间范围不能超过 ${MAX_DAYS} 天`,
+        // Beside an unknown parameter, too, but not where there is no range.
+        when: ({ issues }) => issues.every(({ code }) => code === 'unrecognized_keys'),
+      },
+    );
+type StatisticsQuery = z.output<ReturnType<typeof StatisticsQuery>>;
+
+const statisticsQueryOf = builtOnce(StatisticsQuery);
+
+const Sum = {
+  count: z.int().positive(),
+  /** Yuan. It may have more digits than any single amount. */
+  amount: z.string().regex(/^\d+\.\d{2}$/),
+};
+
+/** What was paid by a method and is in a status. */
+const Paid = z.object({ payment_method: z.string(), status: PaymentStatus, ...Sum });
+
+/** The refunds in a status, as they are now: 0 处理中, 1 成功, 2 失败. */
+const Refunded = z.object({ status: z.literal([0, 1, 2]), ...Sum });
+
+/** A business day: its payments, and the refunds that were made on it. */
+const Day = z.object({ day: z.iso.date(), payments: z.array(Paid), refunds: z.array(Refunded) });
+type Day = z.infer<typeof Day>;
+
+/** Days ascending. A day on which nothing was paid or refunded is left out, and so is a sum of nothing. */
+export const PaymentStatistics = z.object({ days: z.array(Day) });
+
+export const getStatistics = new Hono<AppEnv>().get(
+  '/payments/statistics',
+  authorize('payments:read'),
+  validate((env) => ({ query: statisticsQueryOf(settings(env).TIME_ZONE) })),
+  async (c) => {
+    const query = c.req.valid('query');
+    const { rows } = await inDatabase(c, (db) => db.execute<Day>(daysStatement(query)));
+    return c.json(envelope('获取成功', { days: rows }));
+  },
+);
+
+/** A day is in one part of the range only, so nothing has to be added up twice. */
+const daysStatement = prepared<StatisticsQuery>((bind, range) => {
+  const { wholeDays, ends } = cut(range, bind);
+  const paid = [
+    sql`
+      SELECT day, payment_method, status, sum(payments)::bigint AS count, sum(amount) AS amount
+      FROM payment_daily_totals WHERE ${wholeDays}
+      GROUP BY 1, 2, 3 HAVING sum(payments) > 0`,
+    ...ends.map(
+      ({ within }) => sql`
+      SELECT payment_day(created_at), payment_method, status, count(*), sum(amount)
+      FROM payments WHERE ${within}
+      GROUP BY 1, 2, 3`,
+    ),
+  ];
+  const from = bind(({ start_time }) => timestamptz(start_time.from));
+  const until = bind(({ end_time }) => timestamptz(end_time.until));
+  const sum = { status: sql`status`, count: sql`count`, amount: text(sql`amount`) };
+  return sql`
+    WITH paid AS (${sql.join(paid, sql` UNION ALL `)}
+    ), refunded AS (
+      SELECT payment_day(created_at) AS day, status, count(*) AS count, sum(amount) AS amount
+      FROM payment_refunds WHERE created_at >= ${from} AND created_at < ${until}
+      GROUP BY 1, 2
+    )
+    SELECT to_char(day, 'YYYY-MM-DD') AS day,
+      coalesce(payments, '[]') AS payments, coalesce(refunds, '[]') AS refunds
+    FROM (
+      SELECT day, json_agg(${json<typeof Paid>({ payment_method: sql`payment_method`, ...sum })}
+        ORDER BY payment_method, status) AS payments
+      FROM paid GROUP BY day
+    ) AS days_paid
+    FULL JOIN (
+      SELECT day, json_agg(${json<typeof Refunded>(sum)} ORDER BY status) AS refunds
+      FROM refunded GROUP BY day
+    ) AS days_refunded USING (day)
+    ORDER BY day`;
+});
