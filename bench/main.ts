@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { measureBundle } from './bundle.ts';
 import { drawChart } from './chart.ts';
 import { measureDistance } from './distance.ts';
+import { measureExport } from './export.ts';
 import { measureLoad } from './load.ts';
 import { measurePlans } from './plans.ts';
 import { measureScale, type Series } from './scale.ts';
@@ -18,7 +19,7 @@ import { measureSeed } from './seed.ts';
 import { type Result, ROOT, type Section, SIGNALS, startStack } from './stack.ts';
 import { measureTriggers } from './triggers.ts';
 
-const MEASUREMENTS = ['seed', 'distance', 'load', 'triggers', 'bundle', 'plans', 'scale'] as const;
+const MEASUREMENTS = ['seed', 'distance', 'load', 'triggers', 'export', 'bundle', 'plans', 'scale'] as const;
 
 const { values: options } = parseArgs({
   options: {
@@ -74,6 +75,9 @@ async function measure(): Promise<void> {
         break;
       case 'triggers':
         sections.push(await measureTriggers(stack, options.quick));
+        break;
+      case 'export':
+        sections.push(await measureExport(stack, options.quick));
         break;
       case 'bundle':
         sections.push(await measureBundle(stack));
