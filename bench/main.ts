@@ -19,7 +19,16 @@ import { measureSeed } from './seed.ts';
 import { type Result, ROOT, type Section, SIGNALS, startStack } from './stack.ts';
 import { measureTriggers } from './triggers.ts';
 
-const MEASUREMENTS = ['seed', 'distance', 'load', 'triggers', 'export', 'bundle', 'plans', 'scale'] as const;
+const MEASUREMENTS = [
+  'seed',
+  'distance',
+  'load',
+  'triggers',
+  'export',
+  'bundle',
+  'plans',
+  'scale',
+] as const;
 
 const { values: options } = parseArgs({
   options: {

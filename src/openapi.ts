@@ -10,8 +10,10 @@ import { Readiness } from './health';
 import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID } from './http';
 import { Amount } from './money';
 import { Callback, DetailRefund, PaymentDetail, RefundEvent } from './payments/detail';
+import { ExportQuery } from './payments/export';
 import { ListQuery, PaymentPage } from './payments/list';
 import { IdText, Payment, PaymentPath, PaymentStatus } from './payments/payment';
+import { Day, Paid, PaymentStatistics, Refunded, StatisticsQuery } from './payments/statistics';
 import { RefundHeaders, RefundRequest } from './refunds/create';
 import { Refund, RefundOutcome, RefundStatus } from './refunds/refund';
 import { RefundPath, Settlement } from './refunds/settle';
@@ -38,6 +40,10 @@ const ANSWERS = {
   DetailRefund,
   RefundEvent,
   Refund,
+  PaymentStatistics,
+  DayStatistics: Day,
+  PaymentSum: Paid,
+  RefundSum: Refunded,
 };
 
 /** What request bodies hold. */
@@ -118,12 +124,7 @@ function operations(): Record<string, Operation> {
         page: 2,
         size: 20,
         cursor: 'MjAyNi0xMS0yMlQwMjowMzowNC4xMjM0NTZaIDQy',
-        order_no: 'ORD202611220001',
-        payment_no: 'PAY202611220001',
-        status: [1, 3],
-        payment_method: ['alipay'],
-        start_time: '2026-11-01',
-        end_time: '2026-11-22T23:59:59+08:00',
+        ...FILTERS,
       },
       success: {
         200: {
@@ -132,6 +133,48 @@ function operations(): Record<string, Operation> {
             total: 1,
             list: [PAYMENT],
             next_cursor: null,
+          }),
+        },
+      },
+      errors: READING,
+    },
+    'GET /payments/export': {
+      operationId: 'exportPayments',
+      summary: 'Export payments as CSV, newest first',
+      description:
+        'RFC 4180, UTF-8 with a BOM, times in the zone of the deployment. The last line is `# 共 N 条`; a file without it is not whole.',
+      scope: 'payments:export',
+      query: ExportQuery('UTC'),
+      examples: FILTERS,
+      success: {
+        200: {
+          description: 'The file, while it is being read',
+          mediaType: 'text/csv',
+          schema: { type: 'string' },
+          headers: ['Content-Disposition'],
+        },
+      },
+      errors: READING,
+    },
+    'GET /payments/statistics': {
+      operationId: 'getStatistics',
+      summary: 'Payments and refunds by day, method and status',
+      description:
+        'Days ascend. A day on which nothing was paid or refunded is left out, and so is a sum of nothing.',
+      scope: 'payments:read',
+      query: StatisticsQuery('UTC'),
+      examples: { start_time: '2026-11-01', end_time: '2026-11-22' },
+      success: {
+        200: {
+          description: 'The days of the range',
+          ...envelope('获取成功', ref('PaymentStatistics'), {
+            days: [
+              {
+                day: '2026-11-22',
+                payments: [{ payment_method: 'alipay', status: 1, count: 2, amount: '200.00' }],
+                refunds: [{ status: 0, count: 1, amount: REFUND.amount }],
+              },
+            ],
           }),
         },
       },
@@ -198,6 +241,15 @@ function operations(): Record<string, Operation> {
 }
 
 const REQUEST = '0d9f6f0e-3c55-4d0f-9d0c-0c1f8a1f7c11';
+
+const FILTERS = {
+  order_no: 'ORD202611220001',
+  payment_no: 'PAY202611220001',
+  status: [1, 3],
+  payment_method: ['alipay'],
+  start_time: '2026-11-01',
+  end_time: '2026-11-22T23:59:59+08:00',
+};
 
 const PAYMENT = {
   id: '42',
@@ -295,6 +347,11 @@ const HEADERS = {
     description: 'RFC 9211: how the detail cache was used',
     schema: { enum: ['hit', 'fwd=miss', 'fwd=bypass'].map((how) => `payment-detail; ${how}`) },
     example: 'payment-detail; hit',
+  },
+  'Content-Disposition': {
+    description: 'Names the file',
+    schema: { type: 'string', pattern: '^attachment; filename="payments-\\d{14}\\.csv"$' },
+    example: 'attachment; filename="payments-20261122131844.csv"',
   },
   'Idempotent-Replayed': {
     description: 'The answer is that of an earlier request',

@@ -170,6 +170,50 @@ export type Refund = {
     created_at: Time;
 };
 
+export type PaymentStatistics = {
+    days: DayStatistics[];
+};
+
+export type DayStatistics = {
+    /**
+     * A business day in Asia/Shanghai
+     * @pattern ^(?:(?:\d\d[2468][048]|\d\d[13579][26]|\d\d0[48]|[02468][048]00|[13579][26]00)-02-29|\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|(?:02)-(?:0[1-9]|1\d|2[0-8])))$
+     * @format date
+     */
+    day: string;
+    payments: PaymentSum[];
+    refunds: RefundSum[];
+};
+
+export type PaymentSum = {
+    payment_method: string;
+    status: PaymentStatus;
+    /**
+     * @maximum 9007199254740991
+     * @exclusiveMinimum 0
+     */
+    count: number;
+    /**
+     * Yuan; it may have more digits than any single amount
+     * @pattern ^\d+\.\d{2}$
+     */
+    amount: string;
+};
+
+export type RefundSum = {
+    status: RefundStatus;
+    /**
+     * @maximum 9007199254740991
+     * @exclusiveMinimum 0
+     */
+    count: number;
+    /**
+     * Yuan; it may have more digits than any single amount
+     * @pattern ^\d+\.\d{2}$
+     */
+    amount: string;
+};
+
 export type RefundRequest = {
     /**
      * Yuan: a decimal string, or a number of at most 15 significant digits; at most two decimals
@@ -569,6 +613,93 @@ export type ListPaymentsVariables = {
     headers?: ListPaymentsHeaders;
 };
 
+export type ExportPaymentsResult = string;
+
+export type ExportPaymentsQuery = {
+    /**
+     * 订单号
+     * @maxLength 64
+     * @pattern ^\P{Cc}*$
+     */
+    order_no?: string;
+    /**
+     * 支付单号
+     * @maxLength 50
+     * @pattern ^\P{Cc}*$
+     */
+    payment_no?: string;
+    /**
+     * 支付状态: 0 待支付, 1 支付成功, 2 支付失败, 3 已退款
+     * @minItems 1
+     */
+    status?: (0 | 1 | 2 | 3)[];
+    /**
+     * 支付方式
+     * @minItems 1
+     */
+    payment_method?: ("alipay" | "wechat" | "bank")[];
+    /**
+     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:mm:ss, without an offset in the deployment's zone
+     */
+    start_time?: string;
+    /**
+     * 结束时间, inclusive to the precision written
+     */
+    end_time?: string;
+};
+
+export type ExportPaymentsHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type ExportPaymentsResponseHeaders = {
+    contentDisposition: string;
+    xRequestId: string;
+};
+
+export type ExportPaymentsVariables = {
+    query?: ExportPaymentsQuery;
+    headers?: ExportPaymentsHeaders;
+};
+
+export type GetStatisticsResult = {
+    code: 0;
+    message: "获取成功";
+    data: PaymentStatistics;
+};
+
+export type GetStatisticsQuery = {
+    /**
+     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:mm:ss, without an offset in the deployment's zone
+     */
+    start_time: string;
+    /**
+     * 结束时间, inclusive to the precision written; at most 400 days later
+     */
+    end_time: string;
+};
+
+export type GetStatisticsHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type GetStatisticsResponseHeaders = {
+    xRequestId: string;
+};
+
+export type GetStatisticsVariables = {
+    query: GetStatisticsQuery;
+    headers?: GetStatisticsHeaders;
+};
+
 export type GetPaymentResult = {
     code: 0;
     message: "获取成功";
@@ -726,6 +857,27 @@ export type Ops = {
             xRequestId: string;
         };
     };
+    exportPayments: {
+        args: {
+            query?: ExportPaymentsQuery;
+            headers?: ExportPaymentsHeaders;
+        };
+        result: ExportPaymentsResult;
+        headers: {
+            contentDisposition: string;
+            xRequestId: string;
+        };
+    };
+    getStatistics: {
+        args: {
+            query: GetStatisticsQuery;
+            headers?: GetStatisticsHeaders;
+        };
+        result: GetStatisticsResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
     getPayment: {
         args: {
             path: GetPaymentPath;
@@ -772,6 +924,8 @@ export const OPERATIONS = {
     getReadiness: { id: "getReadiness", method: "GET", path: "/health/ready", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getOpenApi: { id: "getOpenApi", method: "GET", path: "/openapi.json", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     listPayments: { id: "listPayments", method: "GET", path: "/payments", params: [{ name: "page", in: "query" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    exportPayments: { id: "exportPayments", method: "GET", path: "/payments/export", params: [{ name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "content-disposition", key: "contentDisposition", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
+    getStatistics: { id: "getStatistics", method: "GET", path: "/payments/statistics", params: [{ name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getPayment: { id: "getPayment", method: "GET", path: "/payments/{id}", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }, { name: "Cache-Control", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "cache-status", key: "cacheStatus", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     createRefund: { id: "createRefund", method: "POST", path: "/payments/{id}/refund", params: [{ name: "id", in: "path" }, { name: "Idempotency-Key", in: "header" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "idempotent-replayed", key: "idempotentReplayed", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     settleRefund: { id: "settleRefund", method: "PATCH", path: "/payments/{id}/refunds/{refund_id}", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] }
@@ -2406,4 +2560,4 @@ export function createClient<
 export const client = createClient<Ops, OperationId, OperationPath, string>(OPERATIONS, { serverUrl: "/", clientHeader: "redocly-client-generator" });
 
 export const { configure, use } = client;
-export const { getHealth, getReadiness, getOpenApi, listPayments, getPayment, createRefund, settleRefund } = client;
+export const { getHealth, getReadiness, getOpenApi, listPayments, exportPayments, getStatistics, getPayment, createRefund, settleRefund } = client;

@@ -42,7 +42,7 @@ export const exportPayments = new Hono<AppEnv>().get(
     const query = c.req.valid('query');
     const fetchChunk = async (previous?: Position) => {
       const chunk = chunkStatement({ ...query, zone, previous });
-      const { rows } = await inDatabase(c, (db) => db.execute<Row>(chunk));
+      const { rows } = await inDatabase(c, 'export', (db) => db.execute<Row>(chunk));
       return rows;
     };
     // Before the status is sent: a database that is down answers with its code.

@@ -14,13 +14,16 @@ import { settings } from '../env';
 import { type AppEnv, envelope, validate } from '../http';
 import { json, text } from '../json';
 import { prepared } from '../prepared';
+import { RefundStatus } from '../refunds/refund';
 import { timestamptz } from '../time';
 import { cut } from './count';
 import {
   builtOnce,
+  END_TIME,
   ENDS_BEFORE_START,
   endsAfterStart,
   requiredParameter,
+  START_TIME,
   writtenTime,
 } from './filter';
 import { PaymentStatus } from './payment';
@@ -32,8 +35,10 @@ const MICROS_PER_DAY = 86_400_000_000n;
 export const StatisticsQuery = (zone: string) =>
   z
     .strictObject({
-      start_time: requiredParameter(writtenTime(zone)),
-      end_time: requiredParameter(writtenTime(zone)),
+      start_time: requiredParameter(writtenTime(zone)).describe(START_TIME),
+      end_time: requiredParameter(writtenTime(zone)).describe(
+        `${END_TIME}; at most ${MAX_DAYS} days later`,
+      ),
     })
     .refine(endsAfterStart, ENDS_BEFORE_START)
     .refine(
@@ -52,18 +57,24 @@ const statisticsQueryOf = builtOnce(StatisticsQuery);
 
 const Sum = {
   count: z.int().positive(),
-  /** Yuan. It may have more digits than any single amount. */
-  amount: z.string().regex(/^\d+\.\d{2}$/),
+  amount: z
+    .string()
+    .regex(/^\d+\.\d{2}$/)
+    .describe('Yuan; it may have more digits than any single amount'),
 };
 
 /** What was paid by a method and is in a status. */
-const Paid = z.object({ payment_method: z.string(), status: PaymentStatus, ...Sum });
+export const Paid = z.object({ payment_method: z.string(), status: PaymentStatus, ...Sum });
 
-/** The refunds in a status, as they are now: 0 处理中, 1 成功, 2 失败. */
-const Refunded = z.object({ status: z.literal([0, 1, 2]), ...Sum });
+/** The refunds in a status, as they are now. */
+export const Refunded = z.object({ status: RefundStatus, ...Sum });
 
 /** A business day: its payments, and the refunds that were made on it. */
-const Day = z.object({ day: z.iso.date(), payments: z.array(Paid), refunds: z.array(Refunded) });
+export const Day = z.object({
+  day: z.iso.date().describe('A business day in Asia/Shanghai'),
+  payments: z.array(Paid),
+  refunds: z.array(Refunded),
+});
 type Day = z.infer<typeof Day>;
 
 /** Days ascending. A day on which nothing was paid or refunded is left out, and so is a sum of nothing. */
@@ -75,7 +86,9 @@ export const getStatistics = new Hono<AppEnv>().get(
   validate((env) => ({ query: statisticsQueryOf(settings(env).TIME_ZONE) })),
   async (c) => {
     const query = c.req.valid('query');
-    const { rows } = await inDatabase(c, (db) => db.execute<Day>(daysStatement(query)));
+    const { rows } = await inDatabase(c, 'statistics', (db) =>
+      db.execute<Day>(daysStatement(query)),
+    );
     return c.json(envelope('获取成功', { days: rows }));
   },
 );
