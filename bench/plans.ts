@@ -78,6 +78,7 @@ export async function measurePlans(stack: Stack, quick: boolean): Promise<Sectio
     }
     await send(call.detail(refunded.rows[0]?.id ?? 1));
     await send(call.refund(paid));
+    await send(call.list('/statistics?start_time=2026-01-01&end_time=2026-10-31'));
     const unused = await unusedIndexes(client);
     return {
       title: `Plans at ${rows} payments`,

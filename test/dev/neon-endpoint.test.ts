@@ -472,9 +472,21 @@ describe('the controls', () => {
     await sql.transaction([sql`SELECT 1`, sql`SELECT 2`]);
     await failureOf(sql`SELECT 1 / 0`);
     await neon(env.DATABASE_URL)`SELECT 1`;
-    expect(await state()).toEqual({ requests: 3, statements: 4, held: 0, faults: 0 });
+    expect(await state()).toEqual({
+      requests: 3,
+      statements: 4,
+      lastStatement: { query: 'SELECT 1 / 0', params: [] },
+      held: 0,
+      faults: 0,
+    });
     await reset();
-    expect(await state()).toEqual({ requests: 0, statements: 0, held: 0, faults: 0 });
+    expect(await state()).toEqual({
+      requests: 0,
+      statements: 0,
+      lastStatement: null,
+      held: 0,
+      faults: 0,
+    });
   });
 
   it('delay a request, before or after it is executed', async () => {
