@@ -163,7 +163,7 @@ export async function startApp(template = 'template_payments') {
 
     /** The statement that GET /payments sends to the database, whatever others send meanwhile; none where it refuses. */
     listStatement: async (search: string) =>
-      (await statements(`/payments?${search}`, 'LEFT JOIN orders'))[0],
+      (await statements(`/payments?${search}`, 'AS found'))[0],
 
     statements,
 

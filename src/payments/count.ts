@@ -123,11 +123,11 @@ function places(filter: Countable, bind: Bind<Countable>) {
   };
 }
 
-/** A query for how many payments match, as `total`. */
+/** A query for how many payments match. */
 export function count(filter: Countable, bind: Bind<Countable>): SQL {
   const { merged, unmerged, days, ends } = places(filter, bind);
   return sql`
-    SELECT coalesce(sum(payments), 0) AS total FROM (${all([
+    SELECT coalesce(sum(payments), 0) FROM (${all([
       sql`SELECT payments FROM payment_monthly_totals WHERE ${merged}`,
       ...[unmerged, ...days].map(
         (where) => sql`SELECT payments FROM payment_daily_totals WHERE ${where}`,

@@ -10,6 +10,7 @@ import { authorize } from '../auth';
 import { inDatabase } from '../database';
 import { settings } from '../env';
 import { type AppEnv, envelope, validate } from '../http';
+import { json, text } from '../json';
 import { prepared } from '../prepared';
 import { payments } from '../schema';
 import { readWrittenTime, utc, utcMicros } from '../time';
@@ -79,7 +80,9 @@ export const listPayments = new Hono<AppEnv>().get(
   async (c) => {
     const query = c.req.valid('query');
     const { rows } = await inDatabase(c, 'list', (db) => db.execute<Row>(pageStatement(query)));
-    const page = toPage(rows, sizeOf(query));
+    const [row] = rows;
+    if (!row) throw new Error('a SELECT without FROM has one row');
+    const page = toPage(row, sizeOf(query));
     c.get('log').rows = page.list.length;
     return c.json(envelope('获取成功', page));
   },
@@ -90,17 +93,14 @@ const sizeOf = ({ size = DEFAULT_SIZE }: ListQuery) => size;
 /** How many payments the pages before this one show. */
 const offsetOf = (query: ListQuery) => ((query.page ?? 1) - 1) * sizeOf(query);
 
-/**
- * A payment of the page, its created_at with all microseconds for the cursor, beside the total. Of an
- * empty page there is one row still, the total beside nulls.
- */
-type Row = { total: string } & (Payment | { [Column in keyof Payment]: null });
+/** The payments of the page, and one more where another follows it, each created_at with all microseconds. */
+type Row = { total: string; found: Payment[] };
 
 /**
- * The total beside each row of the page, and one row more than the page holds where another follows
- * it. The daily totals count, and a later page begins, as one by cursor does, after a payment: the
- * last of the page before, which they find. With an order_no or a payment_no, which they do not know,
- * a handful of payments match: those are counted, and skipped by OFFSET.
+ * Total and page in one statement, and so in one snapshot. The totals of days and months count, and a
+ * later page begins, as one by cursor does, after a payment: the last of the page before, which they
+ * find. With an order_no or a payment_no, which they do not know, a handful of payments match: those
+ * are counted, and skipped by OFFSET.
  */
 const pageStatement = prepared<ListQuery>(
   (bind, query) => {
@@ -108,26 +108,34 @@ const pageStatement = prepared<ListQuery>(
     const filter = and(numbered, matches(query, bind));
     const sought = numbered === undefined && offsetOf(query) > 0;
     const total = numbered
-      ? sql`SELECT count(*) AS total FROM payments WHERE ${filter}`
+      ? sql`SELECT count(*) FROM payments WHERE ${filter}`
       : count(query, bind);
     const behind =
       query.cursor &&
       sql`${bind(({ cursor }) => cursor?.createdAt)}::timestamptz, ${bind(({ cursor }) => cursor?.id)}::bigint`;
     const previous = bind((given) => offsetOf(given) - 1);
+    const newestFirst = sql`${desc(payments.createdAt)}, ${desc(payments.id)}`;
+    const payment = json<typeof Payment>({
+      id: text(payments.id),
+      order_no: sql`(SELECT order_no FROM orders WHERE orders.id = ${payments.orderId})`,
+      payment_no: payments.paymentNo,
+      payment_method: payments.paymentMethod,
+      amount: text(payments.amount),
+      status: payments.status,
+      payment_time: utc(payments.paymentTime),
+      created_at: utcMicros(payments.createdAt),
+    });
     return sql`
-      WITH total AS (${total})${sought ? sql`, ${seek(query, bind, previous)}` : sql``}
-      SELECT total.total, page.id, orders.order_no, page.payment_no, page.payment_method,
-        page.amount, page.status, ${utc(sql`page.payment_time`)} AS payment_time,
-        ${utcMicros(sql`page.created_at`)} AS created_at
-      FROM total
-      LEFT JOIN (
-        SELECT * FROM payments
-        WHERE ${and(filter, behind && after(behind), sought ? after(sql`SELECT created_at, id FROM sought`) : undefined) ?? sql`true`}
-        ORDER BY ${desc(payments.createdAt)}, ${desc(payments.id)}
-        LIMIT ${bind((given) => sizeOf(given) + 1)} OFFSET ${numbered ? bind(offsetOf) : sql`0`}
-      ) AS page ON true
-      LEFT JOIN orders ON orders.id = page.order_id
-      ORDER BY page.created_at DESC, page.id DESC`;
+      ${sought ? sql`WITH ${seek(query, bind, previous)}` : sql``}
+      SELECT (${total}) AS total, (
+        SELECT coalesce(json_agg(${payment} ORDER BY ${newestFirst}), '[]')
+        FROM (
+          SELECT * FROM payments
+          WHERE ${and(filter, behind && after(behind), sought ? after(sql`SELECT created_at, id FROM sought`) : undefined) ?? sql`true`}
+          ORDER BY ${newestFirst}
+          LIMIT ${bind((given) => sizeOf(given) + 1)} OFFSET ${numbered ? bind(offsetOf) : sql`0`}
+        ) AS payments
+      ) AS found`;
   },
   (query) =>
     [
@@ -139,27 +147,16 @@ const pageStatement = prepared<ListQuery>(
     ].join(),
 );
 
-function toPage(rows: Row[], size: number): PaymentPage {
-  const found = rows.filter((row) => row.id !== null);
+function toPage({ total, found }: Row, size: number): PaymentPage {
   const shown = found.slice(0, size);
   const last = found.length > size ? shown.at(-1) : undefined;
   return {
-    total: Number(rows[0]?.total),
-    list: shown.map(toPayment),
+    total: Number(total),
+    list: shown.map((payment) => ({
+      ...payment,
+      created_at: `${payment.created_at.slice(0, 23)}Z`,
+    })),
     next_cursor: last ? encodeCursor(`${last.created_at} ${last.id}`) : null,
-  };
-}
-
-function toPayment(row: Payment): Payment {
-  return {
-    id: row.id,
-    order_no: row.order_no,
-    payment_no: row.payment_no,
-    payment_method: row.payment_method,
-    amount: row.amount,
-    status: row.status,
-    payment_time: row.payment_time,
-    created_at: `${row.created_at.slice(0, 23)}Z`,
   };
 }
 

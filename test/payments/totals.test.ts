@@ -219,7 +219,7 @@ describe('while others write and merge', () => {
 
     let snapshots = 0;
     const Wrong = z.tuple([z.object({ wrong: z.string() })]);
-    const Shown = z.array(z.object({ total: z.string(), id: z.string().nullable() })).min(1);
+    const Shown = z.tuple([z.object({ total: z.string(), found: Rows })]);
     const Total = z.tuple([z.object({ total: z.string() })]);
     const compare = fc.asyncProperty(
       filters,
@@ -241,9 +241,9 @@ describe('while others write and merge', () => {
           ],
           { isolationLevel: 'RepeatableRead', readOnly: true },
         );
-        const shown = Shown.parse(ours);
-        expect(shown[0]?.total).toBe(Total.parse(counted)[0].total);
-        expect(shown.flatMap(({ id }) => (id === null ? [] : [{ id }]))).toEqual(Rows.parse(rows));
+        const [shown] = Shown.parse(ours);
+        expect(shown.total).toBe(Total.parse(counted)[0].total);
+        expect(shown.found).toEqual(Rows.parse(rows));
         expect(Wrong.parse(wrong)[0].wrong).toBe('0');
         snapshots += 1;
       },
