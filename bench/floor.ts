@@ -6,7 +6,13 @@ import { neon, neonConfig } from '@neondatabase/serverless';
 import { Hono } from 'hono';
 
 interface Bindings {
-  DETAIL_CACHE: { get(key: string): Promise<string | null> };
+  DETAIL_CACHE: {
+    get(key: string): Promise<string | null>;
+    put(key: string, value: string): Promise<void>;
+    delete(key: string): Promise<void>;
+  };
+  PURGE_QUEUE: { sendBatch(messages: { body: object; delaySeconds: number }[]): Promise<unknown> };
+  WRITE_RATE_LIMIT: { limit(options: { key: string }): Promise<unknown> };
   DATABASE_URL: string;
   NEON_FETCH_ENDPOINT: string;
 }
@@ -25,14 +31,36 @@ app.get('/cached/:id', async (c) => {
 
 app.get('/select', async (c) => c.json(await connect(c.env)`SELECT 1`));
 
-app.post('/insert/:id', async (c) =>
-  c.json(
-    await connect(c.env)`
-      INSERT INTO payment_refunds (payment_id, refund_no, amount, reason)
-      VALUES (${c.req.param('id')}, ${crypto.randomUUID()}, 0.01, 'floor')`,
-    201,
-  ),
-);
+/** With what a detail does in KV when it is not there. */
+app.get('/select-and-fill/:id', async (c) => {
+  const key = `floor:${c.req.param('id')}`;
+  await c.env.DETAIL_CACHE.get(key);
+  const rows = await connect(c.env)`SELECT 1`;
+  c.executionCtx.waitUntil(c.env.DETAIL_CACHE.put(key, VALUE));
+  return c.json(rows);
+});
+
+/** As large as a detail. */
+const VALUE = 'x'.repeat(500);
+
+app.post('/insert/:id', async (c) => c.json(await insert(c.env, c.req.param('id')), 201));
+
+/** With what a refund does with limiter, queue and KV. */
+app.post('/insert-and-purge/:id', async (c) => {
+  const id = c.req.param('id');
+  await c.env.WRITE_RATE_LIMIT.limit({ key: 'floor' });
+  const messages = [5, 25].map((delaySeconds) => ({ body: { payment_id: id }, delaySeconds }));
+  c.executionCtx.waitUntil(c.env.PURGE_QUEUE.sendBatch(messages));
+  const rows = await insert(c.env, id);
+  await c.env.DETAIL_CACHE.delete(`floor:${id}`);
+  return c.json(rows, 201);
+});
+
+function insert(env: Bindings, id: string) {
+  return connect(env)`
+    INSERT INTO payment_refunds (payment_id, refund_no, amount, reason)
+    VALUES (${id}, ${crypto.randomUUID()}, 0.01, 'floor')`;
+}
 
 /** Any statement without parameters, for COUNT and OFFSET. */
 app.post('/query', async (c) => c.json(await connect(c.env).query(await c.req.text())));

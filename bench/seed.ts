@@ -32,6 +32,8 @@ interface Benchmark {
   limit: number;
   /** Its time alone is to be below 1 ms too, not only that in parallel. */
   fast?: true;
+  /** Only its ratio is of interest: its time has been measured before. */
+  aside?: true;
 }
 
 export async function measureSeed(stack: Stack, quick: boolean): Promise<Section> {
@@ -47,6 +49,7 @@ export async function measureSeed(stack: Stack, quick: boolean): Promise<Section
     const cached = takeTurns(inCache);
     // The oldest, each of them once only, so none is in the cache.
     const missed = cycle(ROWS);
+    const filled = cycle(ROWS);
     const refundId = takeTurns(refundable);
     const [list, detail] = ['GetPaymentList', 'GetPaymentDetail'];
     const benchmarks: Benchmark[] = [
@@ -70,6 +73,20 @@ export async function measureSeed(stack: Stack, quick: boolean): Promise<Section
         floor: () => call.insert(refundId()),
         limit: 2,
       },
+      {
+        name: `${detail}, cache miss, floor with KV`,
+        ours: () => call.detail(missed()),
+        floor: () => call.selectAndFill(filled()),
+        limit: 1.5,
+        aside: true,
+      },
+      {
+        name: 'CreateRefund, floor with limiter, queue and KV',
+        ours: () => call.refund(refundId()),
+        floor: () => call.insertAndPurge(refundId()),
+        limit: 2,
+        aside: true,
+      },
     ];
 
     const results: Result[] = [];
@@ -78,7 +95,7 @@ export async function measureSeed(stack: Stack, quick: boolean): Promise<Section
       ['Benchmark', 1, quick ? 50 : 150],
       ['BenchmarkParallel', CONNECTIONS, quick ? 320 : 640],
     ] as const) {
-      for (const { name, ours, floor, limit, fast } of benchmarks) {
+      for (const { name, ours, floor, limit, fast, aside } of benchmarks) {
         // The cache has what it is to have, and both are compiled.
         await timePerCall(ours, 2 * CACHED, connections);
         await timePerCall(floor, 2 * CACHED, connections);
@@ -89,15 +106,15 @@ export async function measureSeed(stack: Stack, quick: boolean): Promise<Section
           floors.push(await timePerCall(floor, count, connections));
         }
         const ratio = medianRatio(times, floors);
-        const underOne = fast || connections > 1 ? median(times) < GOAL_MS : true;
+        const timed = !aside && (fast || connections > 1);
         results.push({
           name: prefix + name,
           ours: ms(median(times)),
           beside: ms(median(floors)),
           ratio,
           goal: {
-            text: `${fast || connections > 1 ? `< ${GOAL_MS} ms, ` : ''}ratio ≤ ${limit}`,
-            met: underOne && atMost(ratio, limit).met,
+            text: `${timed ? `< ${GOAL_MS} ms, ` : ''}ratio ≤ ${limit}`,
+            met: (!timed || median(times) < GOAL_MS) && atMost(ratio, limit).met,
           },
         });
         raw[`${prefix}${name}, ms`] = times;
@@ -111,7 +128,7 @@ export async function measureSeed(stack: Stack, quick: boolean): Promise<Section
       notes: [
         `${ROWS} payments; ${rounds} rounds; Parallel: ${CONNECTIONS} connections, time = wall time / operations.`,
         'Floors: a bare KV get for a detail from the cache, `SELECT 1` for what reads the database, one plain INSERT for a refund; same router, driver and endpoint.',
-        "Filling, purging and queueing go to Miniflare's KV and queue, which are SQLite in the same workerd process: in production that work is elsewhere. A miss and a refund therefore probably look dearer here than they are there; how much was not measured.",
+        "Filling, purging, queueing and counting go to Miniflare's KV, queue and limiter, which are SQLite in the same workerd process; in production that work is elsewhere. So a miss and a refund stand beside a second floor too, which asks those for the same and does nothing else with the answers.",
       ],
       raw,
     };

@@ -179,6 +179,10 @@ async function startWorkers(options: {
   const shared = {
     compatibilityDate,
     kvNamespaces: { DETAIL_CACHE: 'details' },
+    queueProducers: { PURGE_QUEUE: { queueName: 'purges' } },
+    ratelimits: {
+      WRITE_RATE_LIMIT: { namespace_id: '1', simple: { limit: 1e9, period: 60 as const } },
+    },
     unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
   };
   const bindings = { DATABASE_URL: options.databaseUrl, NEON_FETCH_ENDPOINT: options.endpointUrl };
@@ -196,11 +200,7 @@ async function startWorkers(options: {
           modules: await modules(options.scripts.api),
           // The longest deadline there is: COUNT and OFFSET are to be measured, not given up.
           bindings: { ...bindings, AUTH_SECRET, DATABASE_TIMEOUT_MS: '20000' },
-          queueProducers: { PURGE_QUEUE: { queueName: 'purges' } },
           queueConsumers: { purges: { maxBatchSize: 100, maxBatchTimeout: 1 } },
-          ratelimits: {
-            WRITE_RATE_LIMIT: { namespace_id: '1', simple: { limit: 1e9, period: 60 } },
-          },
         },
         { ...shared, name: 'floor', modules: await modules(options.scripts.floor), bindings },
       ],
@@ -244,8 +244,14 @@ export function calls({ api, floor, authorization }: Workers) {
     }),
     cached: (id: number): Call => ({ url: new URL(`/cached/${id}`, floor) }),
     select: (): Call => ({ url: new URL('/select', floor) }),
+    selectAndFill: (id: number): Call => ({ url: new URL(`/select-and-fill/${id}`, floor) }),
     insert: (id: number): Call => ({
       url: new URL(`/insert/${id}`, floor),
+      method: 'POST',
+      status: 201,
+    }),
+    insertAndPurge: (id: number): Call => ({
+      url: new URL(`/insert-and-purge/${id}`, floor),
       method: 'POST',
       status: 201,
     }),
