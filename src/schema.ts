@@ -58,10 +58,12 @@ export const payments = pgTable(
       table.id.desc().nullsFirst(),
     ),
     // Without it, the list of a method that is no longer in use would begin by reading all newer payments.
-    index('idx_payments_payment_method_created_at_id').on(
+    // The status is there to be filtered by, behind what gives the order.
+    index('idx_payments_payment_method_created_at_id_status').on(
       table.paymentMethod,
       table.createdAt.desc().nullsFirst(),
       table.id.desc().nullsFirst(),
+      table.status,
     ),
   ],
 );

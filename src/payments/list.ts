@@ -101,6 +101,9 @@ type Row = { total: string; found: Payment[] };
  * later page begins, as one by cursor does, after a payment: the last of the page before, which they
  * find. With an order_no or a payment_no, which they do not know, a handful of payments match: those
  * are counted, and skipped by OFFSET.
+ * The page's keys come first, and alone: an index holds them, so the planner does not rather go through
+ * all newer payments for a method that is no longer in use. (Without its LIMIT, the look-up by key could
+ * become a join with the whole table.)
  */
 const pageStatement = prepared<ListQuery>(
   (bind, query) => {
@@ -130,11 +133,12 @@ const pageStatement = prepared<ListQuery>(
       SELECT (${total}) AS total, (
         SELECT coalesce(json_agg(${payment} ORDER BY ${newestFirst}), '[]')
         FROM (
-          SELECT * FROM payments
+          SELECT created_at, id FROM payments
           WHERE ${and(filter, behind && after(behind), sought ? after(sql`SELECT created_at, id FROM sought`) : undefined) ?? sql`true`}
           ORDER BY ${newestFirst}
           LIMIT ${bind((given) => sizeOf(given) + 1)} OFFSET ${numbered ? bind(offsetOf) : sql`0`}
-        ) AS payments
+        ) AS key
+        CROSS JOIN LATERAL (SELECT * FROM payments WHERE payments.id = key.id LIMIT 1) AS payments
       ) AS found`;
   },
   (query) =>
