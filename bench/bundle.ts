@@ -14,7 +14,6 @@ interface Metafile {
 export async function measureBundle(stack: Stack): Promise<Section> {
   const folder = join(stack.folder, 'bundle');
   await wrangler('deploy', '--dry-run', '--metafile', '--outdir', folder);
-  await wrangler('deploy', '--dry-run', '--minify', '--outdir', `${folder}-minified`);
   const metafile: Metafile = JSON.parse(await readFile(join(folder, 'bundle-meta.json'), 'utf8'));
   const output = Object.values(metafile.outputs).find(({ entryPoint }) => entryPoint);
   const inputs = Object.entries(output?.inputs ?? {});
@@ -34,7 +33,6 @@ export async function measureBundle(stack: Stack): Promise<Section> {
     heads: ['raw', 'gzip'],
     results: [
       await sizes('as deployed', join(folder, 'index.js')),
-      await sizes('with --minify', join(`${folder}-minified`, 'index.js')),
       ...[...packages]
         .sort((a, b) => b[1] - a[1])
         .map(([name, bytes]) => ({ name: `of it ${name}`, ours: kib(bytes) })),

@@ -23,25 +23,28 @@ export async function measureExport(stack: Stack, quick: boolean): Promise<Secti
     const workerd = await findWorkerd();
     const before = await workerd?.look();
     const began = performance.now();
-    const bytes = await download(new URL('/payments/export', workers.api), workers, rows);
+    const file = new URL('/payments/export', workers.api);
+    const bytes = await download(file, workers, rows);
     const seconds = (performance.now() - began) / 1000;
     const after = await workerd?.look();
+    // Once more, because whoever is asked for its heap all the time is slower.
+    const heap = await workers.peakHeapMib(() => download(file, workers, rows));
 
     const results: Result[] = [
       { name: 'rows a second', ours: (rows / seconds).toFixed(0) },
       { name: 'MiB a second', ours: (bytes / 2 ** 20 / seconds).toFixed(1) },
+      {
+        name: 'heap of the isolate at its most',
+        ours: `${heap.toFixed(0)} MiB`,
+        goal: { text: `< ${MEMORY_LIMIT_MIB} MiB`, met: heap < MEMORY_LIMIT_MIB },
+      },
     ];
     if (before && after) {
-      const more = after.peakMib - before.residentMib;
       results.push(
         {
           name: 'memory of workerd at its most',
           ours: `${after.peakMib.toFixed(0)} MiB`,
           beside: `${before.residentMib.toFixed(0)} MiB`,
-          goal: {
-            text: `at most ${MEMORY_LIMIT_MIB} MiB more (is ${more.toFixed(0)})`,
-            met: more <= MEMORY_LIMIT_MIB,
-          },
         },
         {
           name: 'processor time of workerd, 1,000 rows',
@@ -55,6 +58,7 @@ export async function measureExport(stack: Stack, quick: boolean): Promise<Secti
       results,
       notes: [
         `${rows} payments, ${(bytes / 2 ** 20).toFixed(0)} MiB of CSV in ${seconds.toFixed(1)} s, read by one client as fast as it comes.`,
+        'The heap is what the inspector says twenty times a second, what is no longer needed and not yet collected included; Cloudflare allows 128 MiB.',
         before
           ? 'Memory is VmHWM of /proc/<pid>/status, reset before the export, beside VmRSS at that moment: of the whole process, both Workers and the runtime.'
           : 'Memory and processor time are read from /proc, which this system does not have.',

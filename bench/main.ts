@@ -146,7 +146,7 @@ async function report(sections: Section[]): Promise<string> {
   return [
     '# Results of the bench',
     '',
-    `${new Date().toISOString().slice(0, 10)}, by \`npm run bench -- ${process.argv.slice(2).join(' ')}\`. ${await machine()}`,
+    `${new Date().toISOString().slice(0, 10)}, by \`${['npm run bench --', ...process.argv.slice(2)].join(' ').replace(/ --$/, '')}\`. ${await machine()}`,
     '',
     'Times are medians, ratios the medians of the ratios of rounds in which both sides took turns: other work on the machine meets both alike. The clock inside a Worker stands still while it computes, so everything is timed from outside, over kept-alive connections to workerd itself. PostgreSQL does not wait for the disk.',
     '',

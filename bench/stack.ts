@@ -51,6 +51,8 @@ export interface Workers {
   floor: URL;
   /** Of an actor who may do everything. */
   authorization: string;
+  /** The JavaScript heap of the API's isolate at its most, garbage included, while `work` goes on. */
+  peakHeapMib(work: () => Promise<unknown>): Promise<number>;
 }
 
 export async function startStack(): Promise<Stack> {
@@ -108,6 +110,7 @@ export async function startStack(): Promise<Stack> {
             api: await miniflare.unsafeGetDirectURL('api'),
             floor: await miniflare.unsafeGetDirectURL('floor'),
             authorization: `Bearer ${await signToken({ secret: AUTH_SECRET })}`,
+            peakHeapMib: async (work) => peakHeapMib(await miniflare.getInspectorURL(), work),
           });
         } finally {
           if (parts.includes(dispose)) {
@@ -193,6 +196,7 @@ async function startWorkers(options: {
       // The request logs: taken off workerd's hands, and dropped.
       handleStructuredLogs: () => {},
       cf: false,
+      inspectorPort: 0,
       workers: [
         {
           ...shared,
@@ -213,6 +217,28 @@ async function startWorkers(options: {
     }
   }
   return miniflare;
+}
+
+/** Asks the inspector of the Worker `api`, which speaks Chrome's protocol, twenty times a second. */
+async function peakHeapMib(inspector: URL, work: () => Promise<unknown>): Promise<number> {
+  const list = await fetch(new URL('/json', `http://${inspector.host}`));
+  const targets: { id: string; webSocketDebuggerUrl: string }[] = JSON.parse(await list.text());
+  const target = targets.find(({ id }) => id.endsWith(':api'));
+  if (!target) throw new Error('the inspector does not know the Worker');
+  const socket = new WebSocket(target.webSocketDebuggerUrl);
+  await new Promise((resolve) => socket.addEventListener('open', resolve));
+  let peak = 0;
+  socket.addEventListener('message', ({ data }) => {
+    peak = Math.max(peak, JSON.parse(String(data)).result?.usedSize ?? 0);
+  });
+  const ask = setInterval(() => socket.send('{"id":1,"method":"Runtime.getHeapUsage"}'), 50);
+  try {
+    await work();
+  } finally {
+    clearInterval(ask);
+    socket.close();
+  }
+  return peak / 2 ** 20;
 }
 
 async function administer(connectionString: string, statement: string): Promise<void> {
