@@ -219,6 +219,17 @@ export async function startApp(template = 'template_payments') {
       await fetch(`${control}/sessions`, { method: 'DELETE' });
     },
 
+    /** Resolves to the pid of a backend that meets the condition on pg_stat_activity, as soon as one does. */
+    async backend(condition: string): Promise<number> {
+      const Backends = z.array(z.object({ pid: z.number() }));
+      return await vi.waitUntil(async () => {
+        const found = await this.sql.query(
+          `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND ${condition}`,
+        );
+        return Backends.parse(found)[0]?.pid;
+      });
+    },
+
     /** How many requests reached the database meanwhile. */
     async databaseRequests(work: () => Promise<unknown>): Promise<number> {
       const before = await requests();

@@ -11,7 +11,14 @@ import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { withPurges } from '../payments/detail-cache';
 import { Id, PaymentPath } from '../payments/payment';
 import { prepared } from '../prepared';
-import { type Lock, lockPayment, type Refund, RefundOutcome, refundOrNull } from './refund';
+import {
+  isLocked,
+  type Lock,
+  lockPayment,
+  type Refund,
+  RefundOutcome,
+  refundOrNull,
+} from './refund';
 
 /** How the refund ended. */
 export const Settlement = z.strictObject({ status: RefundOutcome }, '须为 JSON 对象');
@@ -60,21 +67,25 @@ interface Outcome extends Lock {
  * succeeded before; a settlement that comes again moves nothing and so changes nothing.
  */
 async function settle(db: Database, settlement: Outcome) {
-  const [, { rows }] = await db.batch([
+  const [locked, { rows }] = await db.batch([
     db.execute(lockPayment(settlement)),
     db.execute<{ refund: Refund | null }>(settleStatement(settlement)),
   ]);
-  return rows[0];
+  // As in create.ts: what appeared after the first statement was not there for this request.
+  return locked.rows.length === 0 ? undefined : rows[0];
 }
 
-/** The refund comes as it is now: from `settled`, which the rest of the statement does not see, or as it was before. */
+/**
+ * The refund comes as it is now: from `settled`, which the rest of the statement does not see, or from
+ * `ended`, where FOR SHARE finds even what somebody without the payment's lock has just made of it.
+ */
 const settleStatement = prepared<Outcome>((bind) => {
   const paymentId = bind((given) => given.paymentId);
   const refundId = bind((given) => given.refundId);
   return sql`
     WITH settled AS (
       UPDATE payment_refunds SET status = ${bind(({ status }) => status)}, updated_at = now()
-      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0
+      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0 AND ${isLocked(bind)}
       RETURNING *
     ), recorded AS (
       INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
@@ -92,7 +103,8 @@ const settleStatement = prepared<Outcome>((bind) => {
         )
     ), ended AS (
       SELECT * FROM payment_refunds
-      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status <> 0
+      WHERE id = ${refundId} AND payment_id = ${paymentId} AND NOT EXISTS (SELECT FROM settled)
+      FOR SHARE
     )
     SELECT ${refundOrNull} AS refund
     FROM payments

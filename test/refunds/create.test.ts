@@ -122,29 +122,19 @@ describe('the sum of refunds', () => {
     const [{ id: next } = { id: '' }] = z
       .array(z.object({ id: z.string() }))
       .parse(await app.sql`SELECT nextval('payments_id_seq') AS id`);
-    const Waiting = z.array(z.object({ pid: z.number() }));
-    const backends = async (condition: string) => {
-      const rows = await vi.waitUntil(async () => {
-        const found = await app.sql.query(
-          `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND ${condition}`,
-        );
-        return found.length > 0 && found;
-      });
-      return Waiting.parse(rows);
-    };
     // Holds up the second statement of the refund, not the first.
     const holder = app.sql.transaction([
       app.sql`LOCK TABLE payment_refunds IN EXCLUSIVE MODE`,
       app.sql`SELECT pg_sleep(60)`,
     ]);
     const holderEnds = expect(holder).rejects.toMatchObject({ code: '57P01' });
-    const [sleeping] = await backends("wait_event = 'PgSleep'");
+    const sleeping = await app.backend("wait_event = 'PgSleep'");
     const refunding = refund(next, { amount: '100', reason: '抢先退款' });
-    await backends("wait_event_type = 'Lock'");
+    await app.backend("wait_event_type = 'Lock'");
     await app.sql`
       INSERT INTO payments (id, order_id, payment_no, payment_method, amount, status)
       VALUES (${next}, 1, ${`LATE${next}`}, 'bank', 100, 1)`;
-    await app.sql`SELECT pg_terminate_backend(${sleeping?.pid})`;
+    await app.sql`SELECT pg_terminate_backend(${sleeping})`;
     await holderEnds;
 
     expect((await refunding).code).toBe(40401);

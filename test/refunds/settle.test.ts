@@ -45,6 +45,29 @@ const rowsOf = (paymentId: string) => app.sql`
   FROM payments p JOIN payment_refunds r ON r.payment_id = p.id WHERE p.id = ${paymentId} ORDER BY r.id`;
 
 describe('an outcome', () => {
+  test('finds what somebody who does not lock the payment has just made of the refund', async () => {
+    const paymentId = await insertPayment(app.sql);
+    const refundId = await insertRefund(paymentId, '40');
+    // Until it is ended, the other transaction waits to commit.
+    const blocker = app.sql.transaction([
+      app.sql`SELECT pg_advisory_xact_lock(1)`,
+      app.sql`SELECT pg_sleep(60)`,
+    ]);
+    const blockerEnds = expect(blocker).rejects.toMatchObject({ code: '57P01' });
+    const sleeping = await app.backend("wait_event = 'PgSleep'");
+    const other = app.sql.transaction([
+      app.sql`UPDATE payment_refunds SET status = 1 WHERE id = ${refundId}`,
+      app.sql`SELECT pg_advisory_xact_lock(1)`,
+    ]);
+    await app.backend("wait_event = 'advisory'");
+    const settling = settle(paymentId, refundId, 1);
+    await app.backend("wait_event = 'transactionid'");
+    await app.sql`SELECT pg_terminate_backend(${sleeping})`;
+    await Promise.all([blockerEnds, other]);
+
+    expect(await settling).toMatchObject({ status: 200, data: { id: refundId, status: 1 } });
+  });
+
   test('is answered with the refund and recorded', async () => {
     const paymentId = await insertPayment(app.sql);
     const refundId = await insertRefund(paymentId, '40');
