@@ -43,6 +43,8 @@ export const payments = pgTable(
   (table) => [
     check('payments_amount_check', sql`${table.amount} >= 0`),
     check('payments_status_check', sql`${table.status} IN (0, 1, 2, 3)`),
+    // Infinity has no digits: no list could show it.
+    check('payments_created_at_check', sql`isfinite(${table.createdAt})`),
     index('idx_payments_order_id').on(table.orderId),
     index('idx_payments_payment_method').on(table.paymentMethod),
     index('idx_payments_status').on(table.status),

@@ -13,6 +13,8 @@ import dailyTotalsTriggers from '../drizzle/0004_payment_daily_totals_triggers.s
 import monthlyTotals from '../drizzle/0005_payment_monthly_totals.sql';
 import monthlyTotalsTriggers from '../drizzle/0006_payment_monthly_totals_triggers.sql';
 import byMethod from '../drizzle/0007_payments_by_method_with_status.sql';
+import finite from '../drizzle/0008_payments_created_at_finite.sql';
+import revoked from '../drizzle/0009_trigger_functions_revoked.sql';
 import { insertPayment, startApp, type TestApp } from './harness';
 
 const anything = z.unknown();
@@ -75,6 +77,8 @@ const migrationStatements = [
   monthlyTotals,
   monthlyTotalsTriggers,
   byMethod,
+  finite,
+  revoked,
 ].flatMap((migration) => migration.split('--> statement-breakpoint'));
 
 describe('the migrations', () => {

@@ -1,0 +1,1 @@
+ALTER TABLE "payments" ADD CONSTRAINT "payments_created_at_check" CHECK (isfinite("payments"."created_at"));
