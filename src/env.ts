@@ -125,8 +125,8 @@ function isPostgresUrl(value: string): boolean {
 }
 
 function isTimeZone(value: string): boolean {
-  // Of an offset such as +08:00, which Intl knows too, PostgreSQL understands the opposite.
-  if (/^[-+]/.test(value)) return false;
+  // Of offsets and of abbreviations such as CST and IST, which Intl knows too, PostgreSQL makes something else.
+  if (value !== 'UTC' && !/^\w+\//.test(value)) return false;
   try {
     new Intl.DateTimeFormat('en', { timeZone: value });
     return true;

@@ -596,6 +596,7 @@ describe('the request log', () => {
       ['is not of PostgreSQL', 'DATABASE_URL', { DATABASE_URL: `mysql://me:${SECRET}@host/db` }],
       ['is no zone', 'TIME_ZONE', { TIME_ZONE: `Mars/${SECRET}` }],
       ['is no zone but an offset', 'TIME_ZONE', { TIME_ZONE: '+08:00' }],
+      ['is an abbreviation of two zones', 'TIME_ZONE', { TIME_ZONE: 'CST' }],
       ['is no number', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: `8${SECRET}` }],
       ['is too short', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: '99' }],
       ['is too long', 'DATABASE_TIMEOUT_MS', { DATABASE_TIMEOUT_MS: '20001' }],
