@@ -123,8 +123,8 @@ const BOM = '\uFEFF';
 
 /**
  * The parts of the file, as they are asked for. A whole one says so too, because what is cut off from
- * outside, by a proxy or at the limit of CPU, cannot. Whatever ends it, the client leaving included,
- * is logged.
+ * outside, by a proxy or at the limit of CPU, cannot. Whatever ends it once it has begun, the client
+ * leaving included, is logged.
  */
 async function* writeFile(
   c: Context<AppEnv>,
@@ -186,13 +186,13 @@ const COLUMNS: Record<string, (row: Row) => string | null> = {
 
 /**
  * Text that a spreadsheet leaves as it is. What it would calculate gets a single quote in front
- * (https://owasp.org/www-community/attacks/CSV_Injection). Digits that it would change, by rounding to
- * 15 of them or by dropping zeros, get a tab behind, as in the bills of Alipay: whoever reads the
- * file as a number or trims its cells does not notice.
+ * (https://owasp.org/www-community/attacks/CSV_Injection). What begins with a digit and is no number of
+ * at most 15 of them would be rounded, or taken for a power of ten or a date: it gets a tab behind, as in
+ * the bills of Alipay. Whoever reads the file as numbers or trims its cells does not notice.
  */
 function asText(text: string): string {
   if (/^[=+\-@\t\r\n]/.test(text)) return `'${text}`;
-  return /^(0\d+|\d{16,})$/.test(text) ? `${text}\t` : text;
+  return /^\d/.test(text) && !/^(0|[1-9]\d{0,14})$/.test(text) ? `${text}\t` : text;
 }
 
 /** A line of RFC 4180. */
