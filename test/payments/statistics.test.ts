@@ -97,6 +97,9 @@ describe('a range', () => {
     const message = '时间范围不能超过 400 天';
     const tooLong = 'start_time=2025-01-01&end_time=2026-02-05';
     expect(await refusal(app, tooLong)).toEqual({ end_time: message });
+    // An hour longer, since the clocks go back twice and forth once in between.
+    const newYork = { TIME_ZONE: 'America/New_York' };
+    expect(await statistics(app, '2026-11-01', '2027-12-05', newYork)).toEqual([]);
     expect(await refusal(app, `${tooLong}&x=1`)).toEqual({ end_time: message, x: '未知的参数' });
   });
 
