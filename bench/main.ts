@@ -148,7 +148,7 @@ async function report(sections: Section[]): Promise<string> {
     '',
     `${new Date().toISOString().slice(0, 10)}, by \`${['npm run bench --', ...process.argv.slice(2)].join(' ').replace(/ --$/, '')}\`. ${await machine()}`,
     '',
-    'Times are medians, ratios the medians of the ratios of rounds in which both sides took turns: other work on the machine meets both alike. The clock inside a Worker stands still while it computes, so everything is timed from outside, over kept-alive connections to workerd itself. PostgreSQL does not wait for the disk.',
+    'Times are medians, ratios the medians of the ratios of rounds in which both sides took turns, so that other work on the machine meets both alike, or, against rows, the ratios of the medians. The clock inside a Worker stands still while it computes, so everything is timed from outside, over kept-alive connections to workerd itself. PostgreSQL does not wait for the disk.',
     '',
     missed.length === 0
       ? 'Every goal is reached.'
