@@ -2,8 +2,8 @@
  * GET /payments/export: the list's payments, newest first, as CSV for people (RFC 4180, UTF-8 with a
  * BOM, times in TIME_ZONE). It streams in constant memory: 1,000 rows a round trip, the next when the
  * client has taken the last; each chunk is a snapshot of its own. The last line says how many rows
- * there are, or that it broke off. Cloudflare allows 10,000 subrequests (free: 50), so a file has 10
- * million rows (50,000) at most; a chunk takes some 8 ms of CPU, of which limits.cpu_ms allows 30 s.
+ * there are, or that it broke off. Cloudflare allows 10,000 subrequests, so a file has 10 million rows
+ * at most; their 4 ms of CPU each (bench/RESULTS.md) are within limits.cpu_ms of wrangler.toml.
  */
 import { and, desc, type SQL, sql } from 'drizzle-orm';
 import { type Context, Hono } from 'hono';
@@ -25,6 +25,7 @@ import {
   filterParameters,
   hasNumbers,
 } from './filter';
+import { METHOD_NAMES, STATUS_NAMES } from './payment';
 
 /** The filters of the list. */
 export const ExportQuery = (zone: string) =>
@@ -161,19 +162,12 @@ async function* writeFile(
   }
 }
 
-const STATUS_NAMES: Record<number, string> = {
-  0: '待支付',
-  1: '支付成功',
-  2: '支付失败',
-  3: '已退款',
-};
-
 const COLUMNS: Record<string, (row: Row) => string | null> = {
   支付记录ID: (row) => asText(row.id),
   订单ID: (row) => asText(row.order_id),
   订单号: (row) => row.order_no && asText(row.order_no),
   支付单号: (row) => asText(row.payment_no),
-  支付方式: (row) => asText(row.payment_method),
+  支付方式: (row) => METHOD_NAMES[row.payment_method] ?? asText(row.payment_method),
   支付金额: (row) => row.amount,
   已退款金额: (row) => row.refunded_amount,
   退款处理中金额: (row) => row.refunding_amount,
@@ -187,12 +181,12 @@ const COLUMNS: Record<string, (row: Row) => string | null> = {
 /**
  * Text that a spreadsheet leaves as it is. What it would calculate gets a single quote in front
  * (https://owasp.org/www-community/attacks/CSV_Injection). What begins with a digit and is no number of
- * at most 15 of them would be rounded, or taken for a power of ten or a date: it gets a tab behind, as in
- * the bills of Alipay. Whoever reads the file as numbers or trims its cells does not notice.
+ * at most 11 of them would be shown as a power of ten, rounded, or taken for a date: it gets a tab behind,
+ * as in the bills of Alipay. Whoever reads the file as numbers or trims its cells does not notice.
  */
 function asText(text: string): string {
   if (/^[=+\-@\t\r\n]/.test(text)) return `'${text}`;
-  return /^\d/.test(text) && !/^(0|[1-9]\d{0,14})$/.test(text) ? `${text}\t` : text;
+  return /^\d/.test(text) && !/^(0|[1-9]\d{0,10})$/.test(text) ? `${text}\t` : text;
 }
 
 /** A line of RFC 4180. */

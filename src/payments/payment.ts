@@ -18,13 +18,30 @@ export const Id = IdText.transform(BigInt).refine(
 /** The parameters of a path under /payments/:id. */
 export const PaymentPath = z.object({ id: Id.describe('支付记录ID') });
 
+/** What people call the statuses (specification, section 2.2). */
+export const STATUS_NAMES: Record<number, string> = {
+  0: '待支付',
+  1: '支付成功',
+  2: '支付失败',
+  3: '已退款',
+};
+
 /** What a payment can be in. */
-export const PaymentStatus = z
-  .literal([0, 1, 2, 3])
-  .describe('0 待支付, 1 支付成功, 2 支付失败, 3 已退款');
+export const PaymentStatus = z.literal([0, 1, 2, 3]).describe(
+  Object.entries(STATUS_NAMES)
+    .map(([status, name]) => `${status} ${name}`)
+    .join(', '),
+);
 
 /** The methods of the specification, section 2.2. */
 export const PaymentMethod = z.literal(['alipay', 'wechat', 'bank']);
+
+/** What people call them. */
+export const METHOD_NAMES: Record<string, string> = {
+  alipay: '支付宝',
+  wechat: '微信支付',
+  bank: '银行',
+};
 
 /** A payment in the list. */
 export const Payment = z.object({
