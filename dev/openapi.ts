@@ -1,7 +1,8 @@
 /**
  * Writes the OpenAPI document of the built Worker (dist/production), has it linted, generates
  * a client from it, which must compile, and compares that with test/client.ts. `--write` replaces
- * that one instead.
+ * that one instead. Redocly generates it: openapi-typescript needs the compiler API of TypeScript 5, which
+ * TypeScript 7 does not have.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';

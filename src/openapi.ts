@@ -359,9 +359,10 @@ const HEADERS = {
     example: 'true',
   },
   'WWW-Authenticate': {
-    description: 'RFC 6750: what is wrong with the token',
+    description:
+      'RFC 6750: that there is no token, or what is wrong with it, or which scope it lacks',
     schema: { type: 'string' },
-    example: 'Bearer error="invalid_token"',
+    example: 'Bearer error="insufficient_scope", scope="payments:read"',
   },
   'Retry-After': {
     description: 'Seconds after which to try again',

@@ -549,13 +549,13 @@ export type ListPaymentsResult = {
 
 export type ListPaymentsQuery = {
     /**
-     * 页码, 1 by default
+     * 页码
      * @minimum 1
      * @maximum 2147483647
      */
     page?: number;
     /**
-     * 每页数量, 10 by default
+     * 每页数量
      * @minimum 1
      * @maximum 100
      */

@@ -43,7 +43,14 @@ const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
   return once()
     .refine((text) => text.split(',').every((item) => known.has(item)), message)
     .transform((text) => [...new Set(text.split(','))].flatMap((item) => known.get(item) ?? []))
-    .meta({ type: 'array', items: { enum: [...values.values] }, minItems: 1 });
+    .meta({
+      type: 'array',
+      items: {
+        type: typeof [...values.values][0] === 'number' ? 'integer' : 'string',
+        enum: [...values.values],
+      },
+      minItems: 1,
+    });
 };
 
 /** A time as src/time.ts reads it; without an offset it is meant in `zone`. */

@@ -48,8 +48,8 @@ const Cursor = once().transform((text, context) => {
 export const ListQuery = (zone: string) =>
   z
     .strictObject({
-      page: parameter(wholeNumber(1, 2_147_483_647)).describe('页码, 1 by default'),
-      size: parameter(wholeNumber(1, 100)).describe(`每页数量, ${DEFAULT_SIZE} by default`),
+      page: parameter(wholeNumber(1, 2_147_483_647)).meta({ default: 1, description: '页码' }),
+      size: parameter(wholeNumber(1, 100)).meta({ default: DEFAULT_SIZE, description: '每页数量' }),
       cursor: parameter(Cursor).describe('The next_cursor of the page before, instead of page'),
       ...filterParameters(zone),
     })
