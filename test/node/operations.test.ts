@@ -12,8 +12,11 @@ import { BLOBS, DOUBLES, dataPoint } from '../../src/metrics.ts';
 const root = join(import.meta.dirname, '../..');
 const doc = await readFile(join(root, 'docs/operations.md'), 'utf8');
 const blocks = [...doc.matchAll(/```sql\n(.*?)\n```/gs)].map(([, sql = '']) => sql);
-const numbers = blocks.filter((sql) => sql.includes('payment_management'));
-const others = blocks.filter((sql) => !sql.includes('payment_management'));
+const toml = await readFile(join(root, 'wrangler.toml'), 'utf8');
+/** What production writes. */
+const dataset = /dataset = "(\w+_production)"/.exec(toml)?.[1] ?? 'none';
+const numbers = blocks.filter((sql) => sql.includes(dataset));
+const others = blocks.filter((sql) => !sql.includes(dataset));
 
 /** blob1, …, double1, … with the name of each. */
 const columns = new Map<string, string>([
@@ -22,7 +25,7 @@ const columns = new Map<string, string>([
 ]);
 
 const PREPARE = `
-  CREATE TABLE payment_management (
+  CREATE TABLE ${dataset} (
     timestamp timestamptz, _sample_interval float8, index1 text,
     ${[...columns.keys()].map((column) => `${column} ${column.startsWith('blob') ? 'text' : 'float8'}`)});
   CREATE FUNCTION if(boolean, text, text) RETURNS text RETURN CASE WHEN $1 THEN $2 ELSE $3 END;
@@ -91,7 +94,7 @@ describe('the queries of Analytics Engine', () => {
     const withoutText = sql.replace(/'[^']*'/g, "''");
     const aliases = [...withoutText.matchAll(/\bAS (\w+)/g)].map(([, alias]) => alias);
     const allowed = new Set([
-      ...['payment_management', 'timestamp', '_sample_interval', 'index1', ...columns.keys()],
+      ...[dataset, 'timestamp', '_sample_interval', 'index1', ...columns.keys()],
       ...[...FUNCTIONS, ...KEYWORDS, ...aliases],
     ]);
     const words = withoutText.match(/\b[A-Za-z_]\w*/g) ?? [];
@@ -129,7 +132,7 @@ describe('the queries of Analytics Engine', () => {
       const { indexes, blobs, doubles } = dataPoint(point);
       const row = [stands_for, ...indexes, ...blobs, ...doubles];
       await client.query(
-        `INSERT INTO payment_management VALUES (now(), ${row.map((_, index) => `$${index + 1}`)})`,
+        `INSERT INTO ${dataset} VALUES (now(), ${row.map((_, index) => `$${index + 1}`)})`,
         row,
       );
     }
