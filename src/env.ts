@@ -1,6 +1,6 @@
 /**
  * The bindings and variables of a deployment (wrangler.toml), validated once per isolate.
- * A deployment that lacks one refuses every request with 50301; the log names what is missing and
+ * A deployment that lacks one answers 50301 to whatever needs it; the log names what is missing and
  * never shows a value, since DATABASE_URL holds a password.
  */
 import * as z from 'zod';
