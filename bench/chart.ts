@@ -3,9 +3,9 @@ import { scaleLog } from 'd3-scale';
 import { line } from 'd3-shape';
 import type { Series } from './scale.ts';
 
-const WIDTH = 760;
+const WIDTH = 830;
 const HEIGHT = 420;
-const MARGIN = { top: 24, right: 190, bottom: 44, left: 64 };
+const MARGIN = { top: 24, right: 240, bottom: 44, left: 76 };
 /** Of the pages; ours is drawn solid, COUNT/OFFSET dashed. */
 const COLOURS = ['#1f77b4', '#2ca02c', '#d62728'];
 
