@@ -4,12 +4,17 @@ import { hc } from 'hono/client';
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import worker, { type App } from '../src/index';
 import { createClient, OPERATIONS, type Ops } from './client';
+import { expectConforming } from './contract';
 import { insertPayment, signToken, startApp } from './harness';
 
 const app = await startApp();
 const token = await signToken();
-const send: typeof fetch = async (input, init) =>
-  worker.fetch(new Request(input, init), app.env, createExecutionContext());
+const send: typeof fetch = async (input, init) => {
+  const request = new Request(input, init);
+  const response = await worker.fetch(request, app.env, createExecutionContext());
+  await expectConforming(request, response);
+  return response;
+};
 
 describe('hc<App>', () => {
   const { payments, health } = hc<App>('https://api.test', {

@@ -2,6 +2,7 @@
 import { createExecutionContext } from 'cloudflare:test';
 import { expect, test } from 'vitest';
 import worker from '../src/index';
+import { expectConforming } from './contract';
 import { signToken, startApp } from './harness';
 
 const app = await startApp();
@@ -15,7 +16,9 @@ async function send(method: string, path: string, headers: Record<string, string
     method,
     headers: { Authorization: `Bearer ${await signToken()}`, ...headers },
   });
-  return worker.fetch(request, env, createExecutionContext());
+  const response = await worker.fetch(request, env, createExecutionContext());
+  await expectConforming(request, response);
+  return response;
 }
 
 test.for([

@@ -94,7 +94,7 @@ export async function startApp(template = 'template_payments') {
   let consumer = 'SHA';
   const deliver = () => queue.deliver(worker.queue, { ...env, DETAIL_CACHE: kv.at(consumer) });
 
-  /** Sends a request with a token for everything, and gives back whatever comes. */
+  /** Sends a request with a token for everything; fails unless the answer is one that OpenAPI says. */
   async function send(
     method: string,
     path: string,
@@ -113,10 +113,12 @@ export async function startApp(template = 'template_payments') {
     });
     const ctx = createExecutionContext();
     background.add(ctx);
-    return worker.fetch(request, { ...env, ...other }, ctx);
+    const response = await worker.fetch(request, { ...env, ...other }, ctx);
+    await expectConforming(request, response);
+    return response;
   }
 
-  /** The same, which fails unless the answer is one that OpenAPI says. */
+  /** The same for an answer in the envelope, whose data are as the schema says. */
   async function call<Data>(
     method: string,
     path: string,
@@ -125,7 +127,6 @@ export async function startApp(template = 'template_payments') {
   ): Promise<Reply<Data>> {
     const response = await send(method, path, options);
     const answer = Answer.parse(await response.json());
-    expectConforming(method, path, response, answer);
     return {
       status: response.status,
       headers: response.headers,

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import worker from '../src/index';
+import { expectConforming } from './contract';
 import { insertPayment, signToken, startApp } from './harness';
 
 const app = await startApp();
@@ -218,6 +219,7 @@ test('whatever is sent is answered properly', async () => {
         ...(verb === 'GET' || verb === 'HEAD' ? {} : { body: text }),
       });
       const response = await worker.fetch(request, app.env, createExecutionContext());
+      await expectConforming(request, response);
 
       statuses.add(response.status);
       expect(response.status).toBeLessThan(500);

@@ -8,6 +8,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vite
 import { z } from 'zod';
 import type { Bindings } from '../src/env';
 import worker from '../src/index';
+import { expectConforming } from './contract';
 import { type Call, insertPayment, signToken, startApp, type TestApp } from './harness';
 
 let app: TestApp;
@@ -37,6 +38,7 @@ async function send(path: string, init: RequestInit = {}, env: Bindings = app.en
     request.headers.set('Authorization', `Bearer ${token}`);
   }
   const response = await worker.fetch(request, env, ctx);
+  await expectConforming(request, response);
   await waitOnExecutionContext(ctx);
   return response;
 }

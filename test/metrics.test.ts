@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Bindings } from '../src/env';
 import worker from '../src/index';
 import { BLOBS, DOUBLES } from '../src/metrics';
+import { expectConforming } from './contract';
 import { insertPayment, signToken, startApp } from './harness';
 
 const app = await startApp();
@@ -51,6 +52,7 @@ async function send(method: string, path: string, sent: Sent = {}): Promise<Resp
     cf: { colo: 'SHA' },
   });
   const response = await worker.fetch(request, { ...env, ...sent.env }, ctx);
+  await expectConforming(request, response);
   await waitOnExecutionContext(ctx);
   return response;
 }

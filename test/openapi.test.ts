@@ -1,13 +1,13 @@
 /**
  * GET /openapi.json: the document has every route and every error, and its examples are true. That
- * the answers are as it says, harness.ts looks at with every call of every test.
+ * answers are as it says, expectConforming proves with those that the other tests get.
  */
 import { createExecutionContext } from 'cloudflare:test';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { ERRORS } from '../src/http';
 import worker, { app as router } from '../src/index';
-import { document, expectConforming, validate } from './contract';
+import { document, validate } from './contract';
 import { insertPayment, startApp } from './harness';
 
 const app = await startApp();
@@ -115,11 +115,7 @@ it('has example requests that the API takes', async () => {
       const target = `${path.replace('{id}', id).replace(/\{\w+\}/, '409')}?${query}`;
       const options = { headers, ...(body === undefined ? {} : { body }) };
       const response = await app.send(method.toUpperCase(), target, options);
-      const text = await response.text();
-      const answer =
-        response.headers.get('Content-Type') === 'application/json' ? JSON.parse(text) : text;
-      expectConforming(method, target, response, answer);
-      expect([200, 201, 404], target + text).toContain(response.status);
+      expect([200, 201, 404], target + (await response.text())).toContain(response.status);
     }
   }
 });
