@@ -72,6 +72,16 @@ const templates = Object.keys(document.paths)
     pattern: new RegExp(`^${template.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}$`),
   }));
 
+/** What an answer has only where the document says so. */
+const TELLING_HEADERS = [
+  'Allow',
+  'Cache-Status',
+  'Content-Disposition',
+  'Idempotent-Replayed',
+  'Retry-After',
+  'WWW-Authenticate',
+];
+
 /**
  * Throws unless the document has this answer to this request: status, type, headers and, where it is
  * JSON, body. The response stays unread. An answer to HEAD, and a permission that OPTIONS gets, are of
@@ -98,6 +108,11 @@ export async function expectConforming(request: Request, response: Response): Pr
     const value = headers.get(name);
     if (value !== null) validate([...place, 'headers', name, 'schema'], value);
     else if (required) throw new Error(`${method} ${pathname}: ${status} without ${name}`);
+  }
+  for (const name of TELLING_HEADERS.filter((name) => headers.has(name))) {
+    if (!(name in answer.headers)) {
+      throw new Error(`${method} ${pathname}: the document has no ${name} of ${status}`);
+    }
   }
   if (mediaType === 'application/json') {
     validate([...place, 'content', mediaType, 'schema'], await response.clone().json());

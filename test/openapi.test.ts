@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { ERRORS } from '../src/http';
 import worker, { app as router } from '../src/index';
 import { document, validate } from './contract';
-import { insertPayment, startApp } from './harness';
+import { insertPayment, signToken, startApp } from './harness';
 
 const app = await startApp();
 
@@ -118,6 +118,37 @@ it('has example requests that the API takes', async () => {
       expect([200, 201, 404], target + (await response.text())).toContain(response.status);
     }
   }
+});
+
+it('has the scope that an operation asks for', async () => {
+  const Refusal = z.object({ required_scope: z.string() });
+  const headers = { Authorization: `Bearer ${await signToken({ scope: '' })}` };
+  for (const { path, method, operation } of operations) {
+    const [security] = operation.security;
+    if (!security) continue;
+    const target = path.replace(/\{\w+\}/g, '1');
+    const { code, data } = await app.call(method.toUpperCase(), target, Refusal, { headers });
+    expect({ code, bearer: [data.required_scope] }, path).toEqual({ code: 40300, ...security });
+  }
+});
+
+it('has 42900 where the rate is limited, and nowhere else', async () => {
+  const env = { WRITE_RATE_LIMIT: { limit: async () => ({ success: false }) } };
+  for (const { path, method, operation } of operations) {
+    const target = path.replace(/\{\w+\}/g, '1');
+    const { status } = await app.send(method.toUpperCase(), target, { env });
+    expect(status === 429, `${method} ${path}`).toBe('429' in operation.responses);
+  }
+});
+
+it('has the header that passes the cache by', async () => {
+  const id = await insertPayment(app.sql);
+  const header = document.paths['/payments/{id}']?.get?.parameters.find(
+    (one) => one.in === 'header' && one.name === 'Cache-Control',
+  );
+  const headers = { 'Cache-Control': String(header?.example) };
+  const reply = await app.call('GET', `/payments/${id}`, z.unknown(), { headers });
+  expect(reply.headers.get('Cache-Status')).toBe('payment-detail; fwd=bypass');
 });
 
 it('takes the body of a refund for valid where the API does', async () => {
