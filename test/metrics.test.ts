@@ -28,6 +28,8 @@ beforeEach(() => {
 
 afterEach(async () => {
   vi.restoreAllMocks();
+  vi.useRealTimers();
+  app.kv.onHang = null;
   await app.faults();
 });
 
@@ -57,24 +59,28 @@ async function send(method: string, path: string, sent: Sent = {}): Promise<Resp
   return response;
 }
 
-/** The one point that a request leaves, by the names of its columns; times as whether they are any. */
-async function measured(method: string, path: string, sent?: Sent) {
-  points = [];
-  await send(method, path, sent);
+/** The one point that was written, by the names of its columns. */
+function written() {
   expect(points).toHaveLength(1);
   const [{ indexes, blobs = [], doubles = [] } = {}] = points;
   expect([blobs.length, doubles.length]).toEqual([BLOBS.length, DOUBLES.length]);
-  const { duration_ms, database_ms, kv_ms, ...numbers } = Object.fromEntries(
-    DOUBLES.map((column, index) => [column, doubles[index]]),
-  );
+  return {
+    index: indexes?.join(),
+    texts: Object.fromEntries(BLOBS.map((column, index) => [column, blobs[index]])),
+    numbers: Object.fromEntries(DOUBLES.map((column, index) => [column, doubles[index]])),
+  };
+}
+
+/** What a request leaves but for its times, which are whole milliseconds. */
+async function measured(method: string, path: string, sent?: Sent) {
+  points = [];
+  await send(method, path, sent);
+  const { index, texts, numbers } = written();
+  const { duration_ms, database_ms, kv_ms, ...others } = numbers;
   for (const ms of [duration_ms, database_ms, kv_ms]) {
     expect(ms).toSatisfy((value) => Number.isInteger(value) && value >= 0);
   }
-  return {
-    index: indexes?.join(),
-    ...Object.fromEntries(BLOBS.map((column, index) => [column, blobs[index]])),
-    ...numbers,
-  };
+  return { index, ...texts, ...others };
 }
 
 const LIST = { index: '/payments', route: '/payments', method: 'GET', cache: '', colo: 'SHA' };
@@ -137,6 +143,27 @@ describe('one data point a request', () => {
     expect(await measured('POST', path, { body })).toEqual(refused);
   });
 
+  test('has the time that KV took', async () => {
+    const id = await insertPayment(app.sql);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    const hung = Promise.withResolvers<void>();
+    app.kv.onHang = hung.resolve;
+    const asking = send('GET', `/payments/${id}`);
+    await hung.promise;
+    app.kv.onHang = null;
+    await vi.advanceTimersByTimeAsync(1000);
+    await asking;
+    expect(written().numbers).toMatchObject({ kv_ms: 1000, database_ms: 0, duration_ms: 1000 });
+  });
+
+  test('has the time that the database took', async () => {
+    await app.faults({ delayMs: 20 });
+    await send('GET', '/payments');
+    const { database_ms, duration_ms } = written().numbers;
+    expect(database_ms).toBeGreaterThan(1);
+    expect(duration_ms).toBeGreaterThanOrEqual(database_ms ?? Infinity);
+  });
+
   test('of what is no route has none', async () => {
     const nowhere = { ...LIST, index: '', route: '', database_requests: 0, rows: 0 };
     expect(await measured('GET', '/S3CRET')).toEqual({ ...nowhere, status: 404, code: 40400 });
@@ -168,8 +195,8 @@ describe('one data point a request', () => {
       body: { amount: '1', reason: 'S3CRET' },
     });
     expect(points).toHaveLength(3);
-    const written = JSON.stringify(points);
-    for (const text of ['S3CRET', 'tester', token]) expect(written).not.toContain(text);
+    const text = JSON.stringify(points);
+    for (const secret of ['S3CRET', 'tester', token]) expect(text).not.toContain(secret);
   });
 
   test('fits into what Cloudflare takes', async () => {
