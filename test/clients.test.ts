@@ -16,14 +16,22 @@ const send: typeof fetch = async (input, init) => {
   return response;
 };
 
+/** How a whole export of one payment ends. */
+const ONE_EXPORTED = /\r\n# 共 1 条,*\r\n$/;
+
 describe('hc<App>', () => {
-  const { payments, health } = hc<App>('https://api.test', {
+  const {
+    payments,
+    health,
+    'openapi.json': contract,
+  } = hc<App>('https://api.test', {
     fetch: send,
     headers: { Authorization: `Bearer ${token}` },
   });
 
   it('makes one call of each kind, with the types of what it sends and gets', async () => {
-    const id = await insertPayment(app.sql);
+    const day = '2026-10-01';
+    const id = await insertPayment(app.sql, { created_at: `${day}T12:00:00+08:00` });
     const { data: page } = await (
       await payments.$get({ query: { status: '1,3', size: '1' } })
     ).json();
@@ -50,7 +58,19 @@ describe('hc<App>', () => {
     expect(detail.refunds[0]?.events.map((event) => event.to_status)).toEqual([0, 1]);
     expectTypeOf(detail.refundable_amount).toEqualTypeOf<string>();
 
+    const { payment_no } = detail;
+    const exported = await payments.export.$get({ query: { payment_no } });
+    expect(await exported.text()).toMatch(ONE_EXPORTED);
+
+    const { data: statistics } = await (
+      await payments.statistics.$get({ query: { start_time: day, end_time: day } })
+    ).json();
+    expect(statistics.days.map((one) => one.day)).toEqual([day]);
+    expectTypeOf(statistics.days[0]?.payments[0]?.amount).toEqualTypeOf<string | undefined>();
+
     expect((await (await health.$get()).json()).data.status).toBe('ok');
+    expect((await (await health.ready.$get()).json()).data.kv).toBe('ok');
+    expect(await (await contract.$get()).text()).toContain('"openapi":"3.1.1"');
   });
 
   it('does not compile with a parameter, header or field that there is not', async () => {
@@ -80,7 +100,8 @@ describe('the client generated from the document', () => {
   });
 
   it('makes one call of each kind, with the types of what it sends and gets', async () => {
-    const id = await insertPayment(app.sql);
+    const day = '2026-10-02';
+    const id = await insertPayment(app.sql, { created_at: `${day}T12:00:00+08:00` });
     const page = await client.listPayments({
       query: { status: [1, 3], payment_method: ['alipay'], size: 1 },
     });
@@ -101,7 +122,16 @@ describe('the client generated from the document', () => {
     expect(detail.refundable_amount).toBe('87.66');
     expectTypeOf(detail.callbacks).items.toHaveProperty('callback_no').toEqualTypeOf<string>();
 
+    const { payment_no } = detail;
+    expect(await client.exportPayments({ query: { payment_no } })).toMatch(ONE_EXPORTED);
+
+    const statistics = await client.getStatistics({ query: { start_time: day, end_time: day } });
+    expect(statistics.data.days.map((one) => one.day)).toEqual([day]);
+    expectTypeOf(statistics.data.days).items.toHaveProperty('day').toEqualTypeOf<string>();
+
     expect((await client.getHealth()).data.status).toBe('ok');
+    expect((await client.getReadiness()).data.kv).toBe('ok');
+    expect((await client.getOpenApi()).openapi).toBe('3.1.1');
   });
 
   it('does not compile with a parameter or field that there is not', async () => {
