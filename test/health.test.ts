@@ -25,6 +25,12 @@ let log: string[];
 beforeEach(() => {
   // Every test begins long after the last check of the one before.
   vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'clearTimeout'], now: Date.now() + 3_600_000 });
+  // Faked timers leave AbortSignal.timeout alone.
+  vi.spyOn(AbortSignal, 'timeout').mockImplementation((ms) => {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), ms);
+    return controller.signal;
+  });
   log = [];
   vi.spyOn(console, 'error').mockImplementation((line: string) => log.push(line));
 });
@@ -107,6 +113,7 @@ describe('GET /health/ready', () => {
     await app.faults({ hold: 'before' });
     const first = ready();
     await app.held(1);
+    expect(AbortSignal.timeout).toHaveBeenCalledExactlyOnceWith(1000);
     await vi.advanceTimersByTimeAsync(900);
     const second = ready();
     await vi.advanceTimersByTimeAsync(100);
@@ -129,6 +136,7 @@ describe('GET /health/ready', () => {
     app.kv.onHang = hung.resolve;
     const asking = ready();
     await hung.promise;
+    expect(AbortSignal.timeout).toHaveBeenCalledExactlyOnceWith(1000);
     await vi.advanceTimersByTimeAsync(1000);
     expect((await asking).data.kv).toBe('failed');
   });
