@@ -1,5 +1,5 @@
 /**
- * Whatever a client sends, to any endpoint: a correct answer or a 4xx in the envelope, never a 500,
+ * Whatever a client sends, to any endpoint that takes something: a correct answer or a 4xx in the envelope, never a 500,
  * no row changed by what was refused, and nothing in an answer that a browser would execute.
  */
 import { createExecutionContext } from 'cloudflare:test';
@@ -159,7 +159,8 @@ const path = fc.oneof(
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}?${text}`),
   id.map((one) => `/payments/${one}/refund`),
   fc.tuple(id, id).map(([one, other]) => `/payments/${one}/refunds/${other}`),
-  fc.constantFrom('/health', '/health/ready', '/openapi.json'),
+  // Not /health/ready, which takes nothing but may rightly say that a busy machine was too slow.
+  fc.constantFrom('/health', '/openapi.json'),
   nasty.map((text) => `/${text}`),
 );
 const method = fc.constantFrom(
