@@ -41,10 +41,11 @@ export const refundFields = {
   created_at: utc(paymentRefunds.createdAt),
 };
 
+const { id, ...others } = refundFields;
+const refund = json<typeof Refund>({ id, payment_id: text(paymentRefunds.paymentId), ...others });
+
 /** The Refund of a row of payment_refunds, as JSON; null where there is no row. */
-export const refundOrNull: SQL = sql`CASE WHEN ${paymentRefunds.id} IS NOT NULL THEN ${json<
-  typeof Refund
->({ ...refundFields, payment_id: text(paymentRefunds.paymentId) })} END`;
+export const refundOrNull: SQL = sql`CASE WHEN ${paymentRefunds.id} IS NOT NULL THEN ${refund} END`;
 
 /** What the refunds of a row of payments that have not failed leave of its amount, for any status of the payment. */
 export const unrefundedAmount: SQL = sql`(${payments.amount} - (SELECT coalesce(sum(${paymentRefunds.amount}), 0) FROM ${paymentRefunds} WHERE ${paymentRefunds.paymentId} = ${payments.id} AND ${paymentRefunds.status} <> 2))`;
