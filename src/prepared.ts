@@ -1,6 +1,6 @@
 /**
- * Statements whose text Drizzle builds once per isolate. To build it for each request would cost the
- * Worker more than all else that it does for one. From request to request only the values differ.
+ * Statements whose text Drizzle builds once per isolate: to build one takes longer than to validate a
+ * request and to write its answer. From request to request only the values differ.
  */
 import { fillPlaceholders, Param, type Placeholder, SQL, StringChunk, sql } from 'drizzle-orm';
 import { PgDialect } from 'drizzle-orm/pg-core';

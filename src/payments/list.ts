@@ -113,10 +113,11 @@ const pageStatement = prepared<ListQuery>(
     const total = numbered
       ? sql`SELECT count(*) FROM payments WHERE ${filter}`
       : count(query, bind);
-    const behind =
-      query.cursor &&
-      sql`${bind(({ cursor }) => cursor?.createdAt)}::timestamptz, ${bind(({ cursor }) => cursor?.id)}::bigint`;
     const previous = bind((given) => offsetOf(given) - 1);
+    const cursor = sql`${bind((given) => given.cursor?.createdAt)}::timestamptz, ${bind((given) => given.cursor?.id)}::bigint`;
+    const behind = sought
+      ? after(sql`SELECT created_at, id FROM sought`)
+      : query.cursor && after(cursor);
     const newestFirst = sql`${desc(payments.createdAt)}, ${desc(payments.id)}`;
     const payment = json<typeof Payment>({
       id: text(payments.id),
@@ -134,7 +135,7 @@ const pageStatement = prepared<ListQuery>(
         SELECT coalesce(json_agg(${payment} ORDER BY ${newestFirst}), '[]')
         FROM (
           SELECT created_at, id FROM payments
-          WHERE ${and(filter, behind && after(behind), sought ? after(sql`SELECT created_at, id FROM sought`) : undefined) ?? sql`true`}
+          WHERE ${and(filter, behind) ?? sql`true`}
           ORDER BY ${newestFirst}
           LIMIT ${bind((given) => sizeOf(given) + 1)} OFFSET ${numbered ? bind(offsetOf) : sql`0`}
         ) AS key
