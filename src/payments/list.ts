@@ -101,9 +101,9 @@ type Row = { total: string; found: Payment[] };
  * later page begins, as one by cursor does, after a payment: the last of the page before, which they
  * find. With an order_no or a payment_no, which they do not know, a handful of payments match: those
  * are counted, and skipped by OFFSET.
- * The page's keys come first, and alone: an index holds them, so the planner does not rather go through
- * all newer payments for a method that is no longer in use. (Without its LIMIT, the look-up by key could
- * become a join with the whole table.)
+ * The ids of the page come first, and alone: an index holds them, so the planner does not rather go
+ * through all newer payments for a method that is no longer in use. As an array they are looked up by
+ * the primary key, whatever else the planner thinks of them.
  */
 const pageStatement = prepared<ListQuery>(
   (bind, query) => {
@@ -133,13 +133,12 @@ const pageStatement = prepared<ListQuery>(
       ${sought ? sql`WITH ${seek(query, bind, previous)}` : sql``}
       SELECT (${total}) AS total, (
         SELECT coalesce(json_agg(${payment} ORDER BY ${newestFirst}), '[]')
-        FROM (
-          SELECT created_at, id FROM payments
+        FROM payments WHERE id = ANY (ARRAY(
+          SELECT id FROM payments
           WHERE ${and(filter, behind) ?? sql`true`}
           ORDER BY ${newestFirst}
           LIMIT ${bind((given) => sizeOf(given) + 1)} OFFSET ${numbered ? bind(offsetOf) : sql`0`}
-        ) AS key
-        CROSS JOIN LATERAL (SELECT * FROM payments WHERE payments.id = key.id LIMIT 1) AS payments
+        ))
       ) AS found`;
   },
   (query) =>
