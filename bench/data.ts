@@ -1,8 +1,8 @@
 /**
- * Payments as a shop has them: three years, more of them lately, almost all successful, and for the later
- * half none by bank any more. One in ten has
- * callbacks, every refunded one a refund; every payment has its order. Bulk-loaded: indexes are made
- * after the rows, and the daily totals by one GROUP BY instead of by triggers.
+ * Payments as a shop has them: three years, more of them lately, almost all successful, and of the later
+ * half none by bank any more. One in ten has callbacks, every refunded one a refund; every payment has
+ * its order. Bulk-loaded: indexes are made after the rows, and the totals by a recount instead of by the
+ * triggers on payments.
  */
 import type pg from 'pg';
 

@@ -29,8 +29,9 @@ export interface RequestLog {
 }
 
 /**
- * Writes one JSON line and one data point for each request. Where SERVER_TIMING is on, the answer says the times as well. The clock of
- * Workers moves with I/O only: what is computed after the last of it is in none of them.
+ * Writes one JSON line and one data point for each request. Where SERVER_TIMING is on, the answer says
+ * the times as well. The clock of Workers moves with I/O only: what is computed after the last of it is
+ * in none of them.
  */
 export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c, next) {
   const began = performance.now();

@@ -1,9 +1,9 @@
 /**
  * What is true of stored data: the three tables of the specification (section 2.1), column for
  * column, with the constraints that keep money consistent whoever writes; who did what to a refund; and
- * two that count the payments by day and by month. Amounts are NUMERIC(18,2) in yuan, times are TIMESTAMPTZ. `orders`
- * belongs to the order module: nothing references it, and the migration creates it only where it is
- * absent.
+ * two that count the payments by day and by month. Amounts are NUMERIC(18,2) in yuan, times are
+ * TIMESTAMPTZ. `orders` belongs to the order module: nothing references it, and the migration creates it
+ * only where it is absent.
  */
 import { sql } from 'drizzle-orm';
 import {

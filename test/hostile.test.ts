@@ -1,6 +1,7 @@
 /**
- * Whatever a client sends, to any endpoint that takes something: a correct answer or a 4xx in the envelope, never a 500,
- * no row changed by what was refused, and nothing in an answer that a browser would execute.
+ * Whatever a client sends, to any endpoint that takes something: a correct answer or a 4xx in the
+ * envelope, never a 500, no row changed by what was refused, and nothing in an answer that a browser
+ * would execute.
  */
 import { createExecutionContext } from 'cloudflare:test';
 import fc from 'fast-check';
