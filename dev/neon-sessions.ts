@@ -1,7 +1,7 @@
 /**
  * Connections to the local PostgreSQL, lent to one request at a time. A session that comes back is
- * reset before the next request gets it (DISCARD ALL), and closed where it is broken, still inside a
- * transaction, or was not wanted for a while.
+ * reset before the next request gets it, and closed if it is broken, still inside a transaction, or was
+ * not wanted for a while. Like Neon's proxy, it keeps the plans of its functions.
  */
 import pg from 'pg';
 
@@ -46,6 +46,10 @@ interface Waiter {
   login: Login;
   lend: (session: Session | Promise<Session>) => void;
 }
+
+/** DISCARD ALL without DISCARD PLANS and DEALLOCATE ALL. */
+const RESET =
+  'CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES';
 
 /** Values as PostgreSQL writes them; the driver at the other end parses them. */
 const TEXT = { getTypeParser: () => (value: string) => value };
@@ -118,7 +122,7 @@ export function openSessions(port: number): Sessions {
     if (session.client.getTransactionStatus() !== 'I') return leave(session);
     session.state = 'resetting';
     try {
-      await session.client.query('DISCARD ALL');
+      await session.client.query(RESET);
     } catch {
       return leave(session);
     }
