@@ -1,20 +1,21 @@
 /**
- * `npm run db:verify`: counts all payments and compares them with payment_daily_totals, and those with
- * payment_monthly_totals, in one statement and so in one snapshot, whoever is writing meanwhile. Reads
- * every payment once.
+ * `npm run db:verify`: counts all payments and compares them with payment_daily_totals, those with
+ * payment_monthly_totals, and all refunds with payment_refund_totals, in one statement and so in one
+ * snapshot, whoever is writing meanwhile. Reads every payment and every refund once.
  */
 import pg from 'pg';
 
-/** The payments of one status and method of a day, or the merged ones of a month, where totals differ from them. */
+/** Where kept totals differ from what they total. */
 export interface Difference {
-  /** A day, or the first day of a month. */
-  since: string;
-  of: 'day' | 'month';
+  of: 'day' | 'month' | 'refunds';
+  /** A day, the first day of a month, or the id of a payment. */
+  key: string;
   status: number;
   payment_method: string;
+  refund_state: number;
   /** What the totals say. */
   kept: string;
-  /** What the payments, or for a month the daily totals, add up to. */
+  /** What the payments add up to; for a month, the daily totals; for a payment, its refunds. */
   counted: string;
 }
 
@@ -24,26 +25,45 @@ export async function verify(connectionString: string): Promise<Difference[]> {
   await client.connect();
   try {
     const { rows } = await client.query<Difference>(`
-      SELECT since::text, of, status, payment_method,
+      WITH refunds AS (
+        SELECT payment_id AS id, coalesce(sum(amount) FILTER (WHERE status <> 2), 0) AS reserved,
+          coalesce(sum(amount) FILTER (WHERE status = 1), 0) AS succeeded
+        FROM payment_refunds GROUP BY 1
+      ), paid AS (
+        SELECT id, created_at, status, payment_method, amount,
+          coalesce(reserved, 0) AS reserved, coalesce(succeeded, 0) AS succeeded,
+          CASE WHEN succeeded > 0 THEN CASE WHEN succeeded < amount THEN 1 ELSE 2 END ELSE 0 END AS refund_state,
+          refunds.id IS NOT NULL OR status = 3 AS has_row
+        FROM payments LEFT JOIN refunds USING (id)
+      )
+      SELECT of, since::text AS key, status, payment_method, refund_state,
         coalesce(kept.payments, 0) || ' payments of ' || coalesce(kept.amount, 0) AS kept,
         coalesce(counted.payments, 0) || ' payments of ' || coalesce(counted.amount, 0) AS counted
       FROM (
-        SELECT 'day' AS of, day AS since, status, payment_method, sum(payments) AS payments, sum(amount) AS amount
-        FROM payment_daily_totals GROUP BY 1, 2, 3, 4
+        SELECT 'day' AS of, day AS since, status, payment_method, refund_state, sum(payments) AS payments, sum(amount) AS amount
+        FROM payment_daily_totals GROUP BY 1, 2, 3, 4, 5
         UNION ALL
-        SELECT 'month', month, status, payment_method, payments, amount FROM payment_monthly_totals
+        SELECT 'month', month, status, payment_method, refund_state, payments, amount FROM payment_monthly_totals
       ) AS kept
       FULL JOIN (
-        SELECT 'day' AS of, payment_day(created_at) AS since, status, payment_method,
+        SELECT 'day' AS of, payment_day(created_at) AS since, status, payment_method, refund_state,
           count(*) AS payments, sum(amount) AS amount
-        FROM payments GROUP BY 1, 2, 3, 4
+        FROM paid GROUP BY 1, 2, 3, 4, 5
         UNION ALL
-        SELECT 'month', payment_month(day), status, payment_method, sum(payments), sum(amount)
-        FROM payment_daily_totals WHERE writer = 0 GROUP BY 1, 2, 3, 4
-      ) AS counted USING (of, since, status, payment_method)
+        SELECT 'month', payment_month(day), status, payment_method, refund_state, sum(payments), sum(amount)
+        FROM payment_daily_totals WHERE writer = 0 GROUP BY 1, 2, 3, 4, 5
+      ) AS counted USING (of, since, status, payment_method, refund_state)
       WHERE (coalesce(kept.payments, 0), coalesce(kept.amount, 0))
         <> (coalesce(counted.payments, 0), coalesce(counted.amount, 0))
-      ORDER BY 2, 1, 3, 4`);
+      UNION ALL
+      SELECT 'refunds', id::text, paid.status, paid.payment_method, paid.refund_state,
+        coalesce(kept.reserved || ' reserved, ' || kept.succeeded || ' succeeded', 'no row'),
+        paid.reserved || ' reserved, ' || paid.succeeded || ' succeeded'
+      FROM paid LEFT JOIN payment_refund_totals AS kept ON payment_id = id
+      WHERE CASE WHEN payment_id IS NULL THEN has_row ELSE
+        (kept.reserved, kept.succeeded, kept.amount, kept.status, kept.payment_method, kept.created_at)
+          <> (paid.reserved, paid.succeeded, paid.amount, paid.status, paid.payment_method, paid.created_at) END
+      ORDER BY 1, 2, 3, 4, 5`);
     return rows;
   } finally {
     await client.end();

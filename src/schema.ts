@@ -1,12 +1,13 @@
 /**
- * What is true of stored data: the three tables of the specification (section 2.1), column for
- * column, with the constraints that keep money consistent whoever writes; who did what to a refund; and
- * two that count the payments by day and by month. Amounts are NUMERIC(18,2) in yuan, times are
- * TIMESTAMPTZ. `orders` belongs to the order module: nothing references it, and the migration creates it
- * only where it is absent.
+ * What is true of stored data. The three tables of the specification (section 2.1) stand here column for
+ * column, with the constraints that keep money consistent whoever writes. Beside them stand the record of
+ * who did what to a refund, the sums of each payment's refunds, and the totals by day and by month.
+ * Amounts are NUMERIC in yuan, times are TIMESTAMPTZ. `orders` belongs to the order module: nothing
+ * references it, and the migration creates it only if it is absent.
  */
 import { sql } from 'drizzle-orm';
 import {
+  type AnyPgColumn,
   bigint,
   bigserial,
   check,
@@ -25,6 +26,14 @@ const createdAt = () => time('created_at').notNull().defaultNow();
 const updatedAt = () => time('updated_at').defaultNow();
 const amount = () => numeric('amount', { precision: 18, scale: 2 }).notNull();
 
+/** NUMERIC takes NaN, which is greater than every number, so a lower bound alone lets it in. */
+const MAX_AMOUNT = sql.raw('9999999999999999.99');
+const NOT_NAN = (column: AnyPgColumn) => sql`${column} <> 'NaN'`;
+
+/** RFC 3339 has the years 1 to 9999 only. NULL passes. */
+const isShowable = (column: AnyPgColumn) =>
+  sql`${column} >= '0001-01-01 00:00:00+00' AND ${column} < '10000-01-01 00:00:00+00'`;
+
 /** status: 0 待支付, 1 支付成功, 2 支付失败, 3 已退款. */
 export const payments = pgTable(
   'payments',
@@ -41,10 +50,13 @@ export const payments = pgTable(
     updatedAt: updatedAt(),
   },
   (table) => [
-    check('payments_amount_check', sql`${table.amount} >= 0`),
+    check('payments_id_check', sql`${table.id} > 0`),
+    check('payments_amount_check', sql`${table.amount} BETWEEN 0 AND ${MAX_AMOUNT}`),
     check('payments_status_check', sql`${table.status} IN (0, 1, 2, 3)`),
-    // Infinity has no digits: no list could show it.
-    check('payments_created_at_check', sql`isfinite(${table.createdAt})`),
+    check('payments_payment_time_check', isShowable(table.paymentTime)),
+    check('payments_refund_time_check', isShowable(table.refundTime)),
+    check('payments_created_at_check', isShowable(table.createdAt)),
+    check('payments_updated_at_check', isShowable(table.updatedAt)),
     index('idx_payments_order_id').on(table.orderId),
     index('idx_payments_payment_method').on(table.paymentMethod),
     index('idx_payments_status').on(table.status),
@@ -59,13 +71,12 @@ export const payments = pgTable(
       table.createdAt.desc().nullsFirst(),
       table.id.desc().nullsFirst(),
     ),
-    // Without it, the list of a method that is no longer in use would begin by reading all newer payments.
-    // The status is there to be filtered by, behind what gives the order.
-    index('idx_payments_payment_method_created_at_id_status').on(
+    // For the list of a method and a status. The list of a method alone merges its four statuses.
+    index('idx_payments_payment_method_status_created_at_id').on(
       table.paymentMethod,
+      table.status,
       table.createdAt.desc().nullsFirst(),
       table.id.desc().nullsFirst(),
-      table.status,
     ),
   ],
 );
@@ -84,6 +95,8 @@ export const paymentCallbacks = pgTable(
     updatedAt: updatedAt(),
   },
   (table) => [
+    check('payment_callbacks_id_check', sql`${table.id} > 0`),
+    check('payment_callbacks_created_at_check', isShowable(table.createdAt)),
     check('payment_callbacks_status_check', sql`${table.status} IN (0, 1, 2)`),
     index('idx_payment_callbacks_payment_id').on(table.paymentId),
     index('idx_payment_callbacks_status').on(table.status),
@@ -107,7 +120,12 @@ export const paymentRefunds = pgTable(
     updatedAt: updatedAt(),
   },
   (table) => [
-    check('payment_refunds_amount_check', sql`${table.amount} > 0`),
+    check('payment_refunds_id_check', sql`${table.id} > 0`),
+    check('payment_refunds_created_at_check', isShowable(table.createdAt)),
+    check(
+      'payment_refunds_amount_check',
+      sql`${table.amount} > 0 AND ${table.amount} <= ${MAX_AMOUNT}`,
+    ),
     check('payment_refunds_status_check', sql`${table.status} IN (0, 1, 2)`),
     index('idx_payment_refunds_payment_id').on(table.paymentId),
     index('idx_payment_refunds_status').on(table.status),
@@ -116,8 +134,9 @@ export const paymentRefunds = pgTable(
 );
 
 /**
- * Who moved a refund from which status to which, and in which request; from_status is null for its
- * creation. Written in the transaction of the change; the database refuses UPDATE and DELETE.
+ * Who moved a refund from which status to which, and in which request. from_status is null for its
+ * creation; a correction has the reason that was given for it. Written in the transaction of the change;
+ * the database refuses UPDATE and DELETE.
  */
 export const paymentRefundEvents = pgTable(
   'payment_refund_events',
@@ -131,14 +150,62 @@ export const paymentRefundEvents = pgTable(
     toStatus: integer('to_status').notNull(),
     requestId: varchar('request_id', { length: 64 }).notNull(),
     createdAt: createdAt(),
+    reason: varchar('reason', { length: 255 }),
   },
-  (table) => [index('idx_payment_refund_events_refund_id').on(table.refundId)],
+  (table) => [
+    check('payment_refund_events_created_at_check', isShowable(table.createdAt)),
+    index('idx_payment_refund_events_refund_id').on(table.refundId),
+  ],
 );
 
 /**
- * How many payments a business day (Asia/Shanghai) has, of which amount together, by status and
- * method: triggers on payments keep it, in the transaction that writes. `writer` is that
- * transaction's backend, so that no two share a row; only the sum over all writers means anything.
+ * The sums of a payment's refunds, for payments that have refunds or are 已退款: triggers keep them, under
+ * the payment's row lock. `reserved` sums the refunds that have not failed, `succeeded` those that
+ * succeeded. refund_state says how much has been refunded: 0 none, 1 partial, 2 full. The other columns
+ * repeat the payment's, so that one index has both the filter and the order of the list.
+ */
+export const paymentRefundTotals = pgTable(
+  'payment_refund_totals',
+  {
+    paymentId: bigint('payment_id', { mode: 'bigint' })
+      .primaryKey()
+      .references(() => payments.id, { onDelete: 'cascade', onUpdate: 'cascade' }),
+    reserved: numeric('reserved', { precision: 38, scale: 2 }).notNull(),
+    succeeded: numeric('succeeded', { precision: 38, scale: 2 }).notNull(),
+    amount: amount(),
+    status: integer('status').notNull(),
+    paymentMethod: varchar('payment_method', { length: 20 }).notNull(),
+    createdAt: time('created_at').notNull(),
+    refundState: integer('refund_state')
+      .notNull()
+      .generatedAlwaysAs(
+        sql`CASE WHEN succeeded = 0 THEN 0 WHEN succeeded < amount THEN 1 ELSE 2 END`,
+      ),
+  },
+  (table) => [
+    check('payment_refund_totals_reserved_check', NOT_NAN(table.reserved)),
+    check('payment_refund_totals_succeeded_check', NOT_NAN(table.succeeded)),
+    check('payment_refund_totals_amount_check', NOT_NAN(table.amount)),
+    index('idx_payment_refund_totals_state_status_created_at_id').on(
+      table.refundState,
+      table.status,
+      table.createdAt.desc().nullsFirst(),
+      table.paymentId.desc().nullsFirst(),
+    ),
+    index('idx_payment_refund_totals_state_method_status_created_at_id').on(
+      table.refundState,
+      table.paymentMethod,
+      table.status,
+      table.createdAt.desc().nullsFirst(),
+      table.paymentId.desc().nullsFirst(),
+    ),
+  ],
+);
+
+/**
+ * The number of payments of a business day (Asia/Shanghai), and the sum of their amounts, by status,
+ * method and refund state. Triggers keep it in the transaction that writes. `writer` is the backend of
+ * that transaction, so that no two transactions share a row; only the sum over all writers has a meaning.
  */
 export const paymentDailyTotals = pgTable(
   'payment_daily_totals',
@@ -150,17 +217,22 @@ export const paymentDailyTotals = pgTable(
     payments: bigint('payments', { mode: 'bigint' }).notNull(),
     // A BIGINT of payments of NUMERIC(18,2) each cannot overflow it.
     amount: numeric('amount', { precision: 38, scale: 2 }).notNull(),
+    refundState: integer('refund_state').notNull().default(0),
   },
   (table) => [
-    primaryKey({ columns: [table.day, table.status, table.paymentMethod, table.writer] }),
-    // Writer 0 are the rows that the daily merge has made of those of other writers.
+    primaryKey({
+      name: 'payment_daily_totals_pk',
+      columns: [table.day, table.status, table.paymentMethod, table.refundState, table.writer],
+    }),
+    check('payment_daily_totals_amount_check', NOT_NAN(table.amount)),
+    // Writer 0 has the rows that the merge has made of those of other writers.
     index('idx_payment_daily_totals_unmerged').on(table.day).where(sql`${table.writer} <> 0`),
   ],
 );
 
 /**
- * What the merged rows of the daily totals add up to in each month, named by its first day: triggers
- * on those keep it. So a sum over years reads a few hundred rows here, and those that are not merged yet.
+ * The sums of the merged daily totals of each month, named by its first day. Triggers on the merged rows
+ * keep them. So a sum over years reads a few hundred rows here, and the daily rows that are not merged yet.
  */
 export const paymentMonthlyTotals = pgTable(
   'payment_monthly_totals',
@@ -170,8 +242,15 @@ export const paymentMonthlyTotals = pgTable(
     paymentMethod: varchar('payment_method', { length: 20 }).notNull(),
     payments: bigint('payments', { mode: 'bigint' }).notNull(),
     amount: numeric('amount', { precision: 38, scale: 2 }).notNull(),
+    refundState: integer('refund_state').notNull().default(0),
   },
-  (table) => [primaryKey({ columns: [table.month, table.status, table.paymentMethod] })],
+  (table) => [
+    primaryKey({
+      name: 'payment_monthly_totals_pk',
+      columns: [table.month, table.status, table.paymentMethod, table.refundState],
+    }),
+    check('payment_monthly_totals_amount_check', NOT_NAN(table.amount)),
+  ],
 );
 
 /** The order module's table, as far as this module reads it. */

@@ -77,20 +77,39 @@ it('follow any sequence of statements and transactions', async () => {
     insert: insertMore,
     'insert nothing': () => insert(1, 0),
     'insert or update': (n) =>
-      `${insertMore(n, n)} ON CONFLICT (payment_no) DO UPDATE SET status = 3, amount = excluded.amount + 1`,
+      `${insertMore(n, n)} ON CONFLICT (payment_no) DO UPDATE SET status = 3, amount = payments.amount + 1`,
     'update status': (n) => `UPDATE payments SET status = (status + 1) % 4 WHERE id % 5 < ${n}`,
     'update method': (n) => `UPDATE payments SET payment_method = 'bank' WHERE id % 7 = ${n}`,
     'update amount': (n) => `UPDATE payments SET amount = amount + 0.01 WHERE id % 3 = ${n}`,
     'update created_at': (n) =>
       `UPDATE payments SET created_at = created_at + ${n} * interval '5 hours' WHERE id % 2 = 0`,
     'update everything': () =>
-      `UPDATE payments SET status = 0, payment_method = 'cash', amount = 1, created_at = '1988-08-08'`,
+      `UPDATE payments SET status = 0, payment_method = 'cash', amount = greatest(amount, 1), created_at = '1988-08-08'`,
     'update what counts nowhere': () => 'UPDATE payments SET updated_at = now()',
     'swap two days': () =>
       `UPDATE payments SET created_at = CASE WHEN created_at < '2026-11-02' THEN timestamptz '2026-11-03' ELSE '2026-11-01' END`,
-    delete: (n) => `DELETE FROM payments WHERE id % 11 = ${n}`,
+    delete: (n) =>
+      `DELETE FROM payments WHERE id % 11 = ${n} AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id)`,
+    refund: (n) => `
+      INSERT INTO payment_refunds (payment_id, refund_no, amount, status)
+      SELECT id, 'R' || nextval('payments_id_seq'), amount / ${n}, ${n} % 3
+      FROM payments WHERE id % 4 = ${n} % 4 AND amount >= 1
+        AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id)`,
+    settle: (n) => `UPDATE payment_refunds SET status = 1 + ${n} % 2 WHERE status = 0`,
+    'refund less': (n) => `UPDATE payment_refunds SET amount = amount / 2 WHERE id % 3 = ${n}`,
+    'refund another payment': () => `
+      UPDATE payment_refunds SET payment_id = other.id FROM (
+        SELECT id FROM payments WHERE amount >= 10
+          AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id) LIMIT 1
+      ) AS other
+      WHERE payment_refunds.id = (SELECT min(id) FROM payment_refunds WHERE amount <= 10)`,
+    'delete refunds': (n) => `DELETE FROM payment_refunds WHERE id % 5 = ${n}`,
+    'truncate refunds': () => 'TRUNCATE payment_refunds CASCADE',
     merge: (n) => `
-      MERGE INTO payments USING (SELECT id, id % 4 AS part FROM payments WHERE id % 6 < ${n}) AS source
+      MERGE INTO payments USING (
+        SELECT id, id % 4 AS part FROM payments
+        WHERE id % 6 < ${n} AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id)
+      ) AS source
       ON payments.id = source.id AND part < 3
       WHEN MATCHED AND part = 0 THEN DELETE
       WHEN MATCHED THEN UPDATE SET status = 2, created_at = '2026-11-05'
@@ -99,9 +118,9 @@ it('follow any sequence of statements and transactions', async () => {
       WITH removed AS (
         DELETE FROM payment_daily_totals WHERE writer <> 0 AND extract(day FROM day) % 6 < ${n} RETURNING *
       )
-      INSERT INTO payment_daily_totals AS kept
-      SELECT day, status, payment_method, 0, sum(payments), sum(amount) FROM removed GROUP BY 1, 2, 3
-      ON CONFLICT (day, status, payment_method, writer) DO UPDATE
+      INSERT INTO payment_daily_totals AS kept (day, status, payment_method, refund_state, writer, payments, amount)
+      SELECT day, status, payment_method, refund_state, 0, sum(payments), sum(amount) FROM removed GROUP BY 1, 2, 3, 4
+      ON CONFLICT (day, status, payment_method, refund_state, writer) DO UPDATE
       SET payments = kept.payments + excluded.payments, amount = kept.amount + excluded.amount`,
     'take merged totals apart': (n) =>
       `UPDATE payment_daily_totals SET writer = -nextval('payments_id_seq') WHERE writer = 0 AND extract(day FROM day) % 6 = ${n}`,
@@ -203,7 +222,7 @@ it('need no right of whoever writes payments', async () => {
     await expect(client.query('DELETE FROM public.payment_daily_totals')).rejects.toEqual(refused);
     // Nor by what the triggers do with their owner's rights.
     await client.query('CREATE TEMP TABLE own ()');
-    for (const name of ['follow_payments', 'follow_daily_totals']) {
+    for (const name of ['follow_payments', 'follow_daily_totals', 'follow_refund_totals']) {
       const trigger = `CREATE TRIGGER t AFTER TRUNCATE ON own FOR EACH STATEMENT EXECUTE FUNCTION public.${name}()`;
       await expect(client.query(trigger)).rejects.toEqual(refused);
     }
@@ -297,15 +316,17 @@ it('are verified by a command that says what differs', async () => {
 
   await client.query(`
     INSERT INTO payment_daily_totals VALUES ('2026-01-02', 1, 'bank', 0, 3, 4.5);
+    INSERT INTO payment_refunds (payment_id, refund_no, amount) VALUES (3, 'R3', 0.1);
+    UPDATE payment_refund_totals SET reserved = 0.2 WHERE payment_id = 3;
     ALTER TABLE payments DISABLE TRIGGER USER;
     DELETE FROM payments WHERE id = 1`);
   const wrong = await run({ DATABASE_URL: url });
   expect(wrong.code).toBe(1);
   expect(wrong.output).toMatch(/2026-01-02.*3 payments of 4\.50.*0 payments of 0/);
-  // The day's total is wrong, the month follows it, and one payment less was deleted than counted.
-  expect(await verify(url)).toHaveLength(2);
+  // The day's total is wrong, the month follows it, one payment less was deleted than counted, and a refund's sum is wrong.
+  expect((await verify(url)).map(({ of }) => of)).toEqual(['day', 'day', 'refunds']);
   await client.query("INSERT INTO payment_monthly_totals VALUES ('2026-02-01', 1, 'bank', 1, 1)");
-  expect((await verify(url)).map(({ of }) => of)).toEqual(['day', 'day', 'month']);
+  expect((await verify(url)).map(({ of }) => of)).toEqual(['day', 'day', 'month', 'refunds']);
   await client.query('SELECT recount_payments()');
   expect(await verify(url)).toEqual([]);
 

@@ -51,6 +51,7 @@ const ALL = [
   'payment_daily_totals',
   'payment_monthly_totals',
   'payment_refund_events',
+  'payment_refund_totals',
   'payment_refunds',
   'payments',
 ];
