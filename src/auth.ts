@@ -13,7 +13,12 @@ import { describeError, writeLog } from './log';
 import { providerKey } from './provider-keys';
 
 /** What a caller may be allowed to do, as it stands in a token. */
-export type Scope = 'payments:read' | 'payments:export' | 'refunds:create' | 'refunds:settle';
+export type Scope =
+  | 'payments:read'
+  | 'payments:export'
+  | 'refunds:create'
+  | 'refunds:settle'
+  | 'refunds:correct';
 
 /** How far the issuer's clock and ours may be apart. */
 const CLOCK_SKEW_SECONDS = 60;

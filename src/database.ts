@@ -9,7 +9,7 @@ import { DrizzleQueryError } from 'drizzle-orm';
 import { drizzle, type NeonHttpDatabase } from 'drizzle-orm/neon-http';
 import type { Context } from 'hono';
 import { type Settings, settings } from './env';
-import { ApiError, type AppEnv } from './http';
+import { ApiError, type AppEnv, UnknownOutcomeError } from './http';
 import { writeLog } from './log';
 
 /** Drizzle over the connection of one request. */
@@ -17,33 +17,73 @@ export type Database = NeonHttpDatabase;
 
 const NEON_ENDPOINT = neonConfig.fetchEndpoint;
 
-// The whole answer is read here, so that a connection lost in the middle of it is known as such.
-// What comes back is all of a Response that the driver looks at: a real one would be built for nothing.
+// The whole answer is read here, so a connection lost in the middle of it is a fault of the connection, and
+// so is an answer that cannot be read: the statement may have run. The driver needs no more of a Response
+// than this.
 neonConfig.fetchFunction = async (url: string, init: RequestInit) => {
   const response = await fetch(url, init);
   const body = await response.text();
+  // The driver reads JSON of these two statuses only.
+  const answer = response.ok || response.status === 400 ? readAnswer(body, response.ok) : undefined;
   return {
     ok: response.ok,
     status: response.status,
     text: async () => body,
-    json: async () => JSON.parse(body),
+    json: async () => answer,
   };
 };
 
+/** The JSON that the driver expects: results, or the fields of an error. Throws for anything else. */
+function readAnswer(body: string, ok: boolean): unknown {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(body);
+  } catch {
+    // The parser's message quotes the body.
+  }
+  const expected = ok ? ['rows', 'results'] : ['message'];
+  if (typeof answer === 'object' && answer !== null) {
+    if (expected.some((key) => key in answer)) return answer;
+  }
+  throw new Error('the endpoint answered with something other than its JSON');
+}
+
+/** What a statement that locks and writes has to respect. */
+export interface Limits {
+  /**
+   * For lock_timeout: half of the time that is left, since a row is waited for twice (the place in the
+   * queue, then the holder of the lock).
+   */
+  lockTimeout: string;
+  /** When the request is given up, in milliseconds since the epoch. Nothing may be written after it. */
+  deadline: number;
+}
+
+/** Thrown by `work` when the database has seen that the deadline is over and has written nothing. */
+export class DeadlineError extends Error {
+  override name = 'DeadlineError';
+}
+
+/** A write of which the client must be able to find out what came of it. */
+interface Write {
+  /** The data of every 5xx. */
+  data: Record<string, string>;
+  /** Whether it is safe to send the same request again while the outcome is unknown. */
+  repeatable: boolean;
+}
+
 /**
  * Runs one request's database work: one statement, or one batch (READ COMMITTED, whatever the
- * database's default is). `work` may be called twice; `lockTimeout` is for its lock_timeout: half of
- * the time that is left, since getting a row takes two waits (its place in the queue, then its
- * holder). So what was given up on does not commit later than its purges expect.
- * A try that takes longer than SLOW_QUERY_MS is logged under the name `statement`.
- * Throws ApiError 50300 (unreachable or refusing) or 50400 (too slow), both with
- * `dataIfUnavailable`, or 50000 (a fault of ours).
+ * database's default is). `work` may be called twice. A try that takes longer than SLOW_QUERY_MS is
+ * logged under the name `statement`.
+ * Throws ApiError 50300 (unreachable or refusing), 50400 (too slow) or 50000 (a fault of ours), all with
+ * the data of `write`. An outcome that is unknown is said to be unknown.
  */
 export async function inDatabase<T>(
   c: Context<AppEnv>,
   statement: string,
-  work: (db: Database, lockTimeout: string) => Promise<T>,
-  dataIfUnavailable: Record<string, string> | null = null,
+  work: (db: Database, limits: Limits) => Promise<T>,
+  write?: Write,
 ): Promise<T> {
   const { DATABASE_TIMEOUT_MS, SLOW_QUERY_MS } = settings(c.env);
   const deadline = Date.now() + DATABASE_TIMEOUT_MS;
@@ -51,11 +91,16 @@ export async function inDatabase<T>(
   const db = connect(settings(c.env), signal);
 
   const log = c.get('log');
+  let outcomeUnknown = false;
   const attempt = async (number: 1 | 2) => {
     log.databaseRequests += 1;
     const began = performance.now();
     try {
-      return await work(db, `${Math.max(1, Math.floor((deadline - Date.now()) / 2))}ms`);
+      const lockTimeout = `${Math.max(1, Math.floor((deadline - Date.now()) / 2))}ms`;
+      return await work(db, { lockTimeout, deadline });
+    } catch (error) {
+      outcomeUnknown ||= signal.aborted || mayHaveRun(faultOf(error));
+      throw error;
     } finally {
       const ms = performance.now() - began;
       log.databaseMs += ms;
@@ -71,12 +116,15 @@ export async function inDatabase<T>(
   };
   try {
     return await attempt(1).catch((error: unknown) => {
-      if (signal.aborted || !passes(fault(error))) throw error;
+      if (signal.aborted || !passes(faultOf(error))) throw error;
       return attempt(2);
     });
   } catch (error) {
-    const code = signal.aborted ? 50400 : codeOf(fault(error));
-    throw new ApiError(code, code === 50000 ? null : dataIfUnavailable, error);
+    const code = signal.aborted ? 50400 : codeOf(faultOf(error));
+    if (write && !write.repeatable && outcomeUnknown) {
+      throw new UnknownOutcomeError(code, write.data, error);
+    }
+    throw new ApiError(code, write?.data ?? null, error);
   }
 }
 
@@ -95,9 +143,11 @@ type Fault =
   | { kind: 'refused' }
   | { kind: 'endpoint'; status: number }
   | { kind: 'connection' }
+  | { kind: 'late' }
   | { kind: 'ours' };
 
-function fault(error: unknown): Fault {
+function faultOf(error: unknown): Fault {
+  if (error instanceof DeadlineError) return { kind: 'late' };
   // A single statement fails with a DrizzleQueryError around the driver's error, a batch with the driver's.
   const inner = error instanceof DrizzleQueryError ? error.cause : error;
   if (!(inner instanceof NeonDbError)) return { kind: 'ours' };
@@ -120,14 +170,33 @@ function passes(fault: Fault): boolean {
     case 'connection':
       return true;
     case 'endpoint':
-      return [500, 502, 503, 504].includes(fault.status);
+      return [500, 502, 503, 504, ANSWER_TOO_LARGE].includes(fault.status);
     case 'sql':
       return SERIALIZATION_FAILURES.includes(fault.sqlstate);
+    case 'late':
     case 'refused':
     case 'ours':
       return false;
   }
 }
+
+/** Whether the statement may have been committed all the same. PostgreSQL's own error means that it was not. */
+function mayHaveRun(fault: Fault): boolean {
+  switch (fault.kind) {
+    case 'connection':
+    case 'endpoint':
+    case 'ours':
+      return true;
+    case 'sql':
+      return OUTCOME_UNKNOWN.test(fault.sqlstate);
+    case 'late':
+    case 'refused':
+      return false;
+  }
+}
+
+/** Connection exceptions, statement_completion_unknown, and the shutdown of the server. */
+const OUTCOME_UNKNOWN = /^(08|40003|57P0)/;
 
 /** serialization_failure, deadlock_detected. https://www.postgresql.org/docs/18/errcodes-appendix.html */
 const SERIALIZATION_FAILURES = ['40001', '40P01'];
@@ -146,6 +215,8 @@ function codeOf(fault: Fault): 50000 | 50300 | 50400 {
     case 'connection':
     case 'refused':
       return 50300;
+    case 'late':
+      return 50400;
     case 'endpoint':
       return fault.status === ANSWER_TOO_LARGE ? 50000 : 50300;
     case 'sql':

@@ -33,6 +33,9 @@ export const ERRORS = {
   40901: [409, '退款金额超过可退金额'],
   40902: [409, '该 Idempotency-Key 已用于另一笔退款'],
   40903: [409, '退款已有其他结果'],
+  40904: [409, '退款笔数已达上限'],
+  40905: [409, '退款尚未结束，不能更正'],
+  40906: [409, '该退款今天已做过同样的更正'],
   41300: [413, '请求体过大'],
   41500: [415, '请求体须为 application/json'],
   42900: [429, '退款请求过于频繁，请稍后重试'],
@@ -62,6 +65,26 @@ export class ApiError extends Error {
   }
 }
 
+/**
+ * Said instead of ERRORS of a write whose outcome is unknown and that must not simply be sent again: who
+ * obeys "try again" would refund twice.
+ */
+export const UNKNOWN_OUTCOME = {
+  50000: '服务器内部错误，退款可能已经创建：请先按 refund_no 查询，确认没有后再重新提交',
+  50300: '数据库暂时不可用，退款可能已经创建：请先按 refund_no 查询，确认没有后再重新提交',
+  50400: '数据库响应超时，退款可能已经创建：请先按 refund_no 查询，确认没有后再重新提交',
+} as const satisfies Partial<Record<ErrorCode, string>>;
+
+/** An ApiError of such a write. It has no Retry-After. */
+export class UnknownOutcomeError extends ApiError {
+  override name = 'UnknownOutcomeError';
+
+  constructor(code: keyof typeof UNKNOWN_OUTCOME, data: Record<string, unknown>, cause: unknown) {
+    super(code, data, cause);
+    this.message = UNKNOWN_OUTCOME[code];
+  }
+}
+
 /** The success envelope of the specification, section 3. */
 export function envelope<Data>(message: string, data: Data) {
   return { code: 0 as const, message, data };
@@ -70,13 +93,16 @@ export function envelope<Data>(message: string, data: Data) {
 /** Answers whatever was thrown: an ApiError as it says, anything else as 50000. */
 export const answerError: ErrorHandler<AppEnv> = (thrown, c) => {
   const error = asApiError(thrown);
-  const [status, message] = ERRORS[error.code];
+  const [status] = ERRORS[error.code];
   const log = c.get('log');
   log.code = error.code;
   if (status >= 500) log.error = error.cause ?? thrown;
-  if (error.code === 50300 || error.code === 50400) c.header('Retry-After', RETRY_AFTER_SECONDS);
+  const passes = error.code === 50300 || error.code === 50400;
+  if (passes && !(error instanceof UnknownOutcomeError)) {
+    c.header('Retry-After', RETRY_AFTER_SECONDS);
+  }
   return c.json(
-    { code: error.code, message, data: error.data, request_id: c.get('requestId') },
+    { code: error.code, message: error.message, data: error.data, request_id: c.get('requestId') },
     status,
   );
 };

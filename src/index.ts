@@ -16,6 +16,7 @@ import { purgeQueued } from './payments/detail-cache';
 import { exportPayments } from './payments/export';
 import { listPayments } from './payments/list';
 import { getStatistics } from './payments/statistics';
+import { correctRefund } from './refunds/correct';
 import { createRefund } from './refunds/create';
 import { settleRefund } from './refunds/settle';
 
@@ -46,7 +47,8 @@ const routes = app
   .route('/', getStatistics)
   .route('/', getPayment)
   .route('/', createRefund)
-  .route('/', settleRefund);
+  .route('/', settleRefund)
+  .route('/', correctRefund);
 
 app.notFound((c) => answerError(new ApiError(40400), c));
 app.onError(answerError);

@@ -18,26 +18,28 @@ const EXACT_DIGITS = 15;
 
 const NOT_AN_AMOUNT = '须为十进制金额：字符串，或不超过 15 位有效数字的数值';
 
-/**
- * An amount above zero as a client writes it: a decimal string, or a JSON number that a float
- * cannot have changed. Becomes the decimal string.
- */
-export const PositiveAmount = z
+/** An amount as a client writes it: a decimal string, or a JSON number that a float cannot have changed. */
+const written = z
   .union([z.string(), z.number().refine((value) => isExact(String(value)), NOT_AN_AMOUNT)], {
     error: (issue) => (issue.input === undefined ? '必填' : NOT_AN_AMOUNT),
   })
   .transform(String)
-  .pipe(
-    z
-      .string()
-      .regex(DECIMAL, '须为十进制金额，整数部分最多 16 位，小数最多 2 位')
-      .refine((text) => /[1-9]/.test(text), '须大于 0'),
-  )
+  .pipe(z.string().regex(DECIMAL, '须为十进制金额，整数部分最多 16 位，小数最多 2 位'));
+
+const DESCRIPTION = `Yuan: a decimal string, or a number of at most ${EXACT_DIGITS} significant digits; at most two decimals`;
+
+/** An amount that a client writes, zero included. Becomes the decimal string. */
+export const NonNegativeAmount = written
   // For OpenAPI, which sees no further than the union: the pattern is that of the string, the minimum that of the number.
+  .meta({ pattern: DECIMAL.source, minimum: 0, description: DESCRIPTION });
+
+/** An amount above zero that a client writes. Becomes the decimal string. */
+export const PositiveAmount = written
+  .refine((text) => /[1-9]/.test(text), '须大于 0')
   .meta({
     pattern: DECIMAL.source.replace('^', '^(?=.*[1-9])'),
     exclusiveMinimum: 0,
-    description: `Yuan: a decimal string, or a number of at most ${EXACT_DIGITS} significant digits; at most two decimals`,
+    description: DESCRIPTION,
   });
 
 /** Whether a decimal, as it is written, has so few significant digits that a float keeps its value. */

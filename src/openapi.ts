@@ -7,14 +7,15 @@ import { Hono } from 'hono';
 import * as z from 'zod';
 import type { Scope } from './auth';
 import { Readiness } from './health';
-import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID } from './http';
+import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID, UNKNOWN_OUTCOME } from './http';
 import { Amount } from './money';
 import { Callback, DetailRefund, PaymentDetail, RefundEvent } from './payments/detail';
 import { ExportQuery } from './payments/export';
 import { ListQuery, PaymentPage } from './payments/list';
 import { IdText, Payment, PaymentPath, PaymentStatus } from './payments/payment';
 import { Day, Paid, PaymentStatistics, Refunded, StatisticsQuery } from './payments/statistics';
-import { RefundHeaders, RefundRequest } from './refunds/create';
+import { Correction } from './refunds/correct';
+import { MAX_ACTIVE, MAX_REFUNDS, RefundHeaders, RefundRequest } from './refunds/create';
 import { Refund, RefundOutcome, RefundStatus } from './refunds/refund';
 import { RefundPath, Settlement } from './refunds/settle';
 import { UtcTime } from './time';
@@ -47,7 +48,7 @@ const ANSWERS = {
 };
 
 /** What request bodies hold. */
-const BODIES = { RefundRequest, Settlement };
+const BODIES = { RefundRequest, Settlement, Correction };
 
 interface Operation {
   operationId: string;
@@ -65,6 +66,8 @@ interface Operation {
   examples?: Record<string, unknown>;
   success: Record<number, Success>;
   errors: ErrorCode[];
+  /** Whether an error may lack its Retry-After, since the outcome of the request is unknown. */
+  outcomeUnknown?: boolean;
 }
 
 interface Success {
@@ -131,6 +134,7 @@ function operations(): Record<string, Operation> {
           description: 'A page, and the total of all of them',
           ...envelope('获取成功', ref('PaymentPage'), {
             total: 1,
+            total_amount: PAYMENT.amount,
             list: [PAYMENT],
             next_cursor: null,
           }),
@@ -220,7 +224,8 @@ function operations(): Record<string, Operation> {
           headers: ['Idempotent-Replayed'],
         },
       },
-      errors: [...WRITING, 40401, 40900, 40901, 40902],
+      errors: [...WRITING, 40401, 40900, 40901, 40902, 40904],
+      outcomeUnknown: true,
     },
     'PATCH /payments/:id/refunds/:refund_id': {
       operationId: 'settleRefund',
@@ -237,6 +242,27 @@ function operations(): Record<string, Operation> {
       },
       errors: [...WRITING, 40401, 40402, 40903],
     },
+    'POST /payments/:id/refunds/:refund_id/correction': {
+      operationId: 'correctRefund',
+      summary: 'Correct how a refund ended, with a reason',
+      description:
+        'A refund that succeeded and came back becomes 失败, and one that was recorded as failed and arrived becomes 成功 if the payment still has that money. At most once in each direction on a business day.',
+      scope: 'refunds:correct',
+      param: RefundPath,
+      body: 'Correction',
+      examples: {
+        id: PAYMENT.id,
+        refund_id: REFUND.id,
+        body: { status: 2, reason: '收款账户已注销，款项退回' },
+      },
+      success: {
+        200: {
+          description: 'Corrected, now or before',
+          ...envelope('更新成功', ref('Refund'), { ...REFUND, status: 2 }),
+        },
+      },
+      errors: [...WRITING, 40401, 40402, 40901, 40905, 40906],
+    },
   };
 }
 
@@ -247,6 +273,7 @@ const FILTERS = {
   payment_no: 'PAY202611220001',
   status: [1, 3],
   payment_method: ['alipay'],
+  refund_state: ['partial'],
   start_time: '2026-11-01',
   end_time: '2026-11-22T23:59:59+08:00',
 };
@@ -260,6 +287,8 @@ const PAYMENT = {
   status: 1,
   payment_time: '2026-11-22T02:03:09.000Z',
   created_at: '2026-11-22T02:03:04.123Z',
+  refunded_amount: '0.00',
+  refundable_amount: '87.66',
 };
 
 const REFUND = {
@@ -279,7 +308,6 @@ const PAYMENT_DETAIL = {
   order_id: '1987654321012345678',
   refund_time: null,
   updated_at: '2026-11-22T02:03:09.000Z',
-  refundable_amount: '87.66',
   callbacks: [
     {
       id: '7',
@@ -297,6 +325,7 @@ const PAYMENT_DETAIL = {
           from_status: null,
           to_status: 0,
           request_id: REQUEST,
+          reason: null,
           created_at: REFUND.created_at,
         },
       ],
@@ -320,9 +349,18 @@ function errorData() {
       .meta({ examples: [{ required_scope: 'payments:read' }] }),
     40900: z.object({ status: PaymentStatus }).meta({ examples: [{ status: 3 }] }),
     40901: z
-      .object({ refundable_amount: Amount })
+      .object({
+        refundable_amount: Amount,
+        missing_amount: Amount.describe('Of a correction: how much is missing').optional(),
+      })
       .meta({ examples: [{ refundable_amount: '0.01' }] }),
     40903: z.object({ status: RefundOutcome }).meta({ examples: [{ status: 2 }] }),
+    40904: z
+      .object({ limit: z.literal([MAX_ACTIVE, MAX_REFUNDS]) })
+      .describe(`${MAX_ACTIVE} refunds that have not failed, ${MAX_REFUNDS} in all`)
+      .meta({ examples: [{ limit: MAX_ACTIVE }] }),
+    40905: z.object({ status: z.literal(0) }).meta({ examples: [{ status: 0 }] }),
+    50000: refundNo,
     50300: refundNo,
     50302: Readiness.meta({ examples: [{ database: 'ok', kv: 'failed' }] }),
     50400: refundNo,
@@ -458,7 +496,10 @@ function describeOperation(operation: Operation) {
             content: content({ schema: ref(body), example: examples.body }),
           },
         }),
-    responses: { ...successes(operation.success), ...failures(operation.errors) },
+    responses: {
+      ...successes(operation.success),
+      ...failures(operation.errors, operation.outcomeUnknown),
+    },
   };
 }
 
@@ -494,19 +535,23 @@ function successes(answers: Record<number, Success>) {
   );
 }
 
-function failures(codes: ErrorCode[]) {
+function failures(codes: ErrorCode[], outcomeUnknown = false) {
   return Object.fromEntries(
     Map.groupBy(codes, (code) => ERRORS[code][0])
       .entries()
-      .map(([status, together]) => [status, errorResponse(together)]),
+      .map(([status, together]) => [status, errorResponse(together, outcomeUnknown)]),
   );
 }
 
 /** The answer of one status: a header that only some of its codes have is not required. */
-function errorResponse(codes: ErrorCode[]) {
+function errorResponse(codes: ErrorCode[], outcomeUnknown = false) {
   const schemas = codes.map((code) => ref(`Error${code}`));
   const headers = [...new Set(codes.flatMap(headersOf))];
-  const always = headers.filter((name) => codes.every((code) => headersOf(code).includes(name)));
+  const always = headers.filter(
+    (name) =>
+      codes.every((code) => headersOf(code).includes(name)) &&
+      !(outcomeUnknown && name === 'Retry-After' && codes.some((code) => code in UNKNOWN_OUTCOME)),
+  );
   const [only] = schemas;
   return {
     description: codes.map((code) => `${code} ${ERRORS[code][1]}`).join(', '),
@@ -528,12 +573,13 @@ function describeHeaders(
 
 function errorSchemas() {
   const data: Record<string, z.ZodType> = errorData();
+  const unknown: Record<string, string> = UNKNOWN_OUTCOME;
   return Object.fromEntries(
     Object.entries(ERRORS).map(([code, [, message]]) => [
       `Error${code}`,
       object({
         code: { type: 'integer', const: Number(code) },
-        message: { const: message },
+        message: code in unknown ? { enum: [message, unknown[code]] } : { const: message },
         data: jsonSchema(data[code] ?? z.null(), 'output'),
         request_id: REQUEST_ID_SCHEMA,
       }),

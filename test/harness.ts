@@ -58,7 +58,7 @@ const FAR_FUTURE = 4_102_444_800;
 
 /** Signs claims as the deployment's own secret does; by default with everything that a token needs. */
 export function signToken(claims: JWTPayload = {}, secret = authSecret): Promise<string> {
-  const scope = 'payments:read payments:export refunds:create refunds:settle';
+  const scope = 'payments:read payments:export refunds:create refunds:settle refunds:correct';
   return new SignJWT({ sub: 'tester', scope, exp: FAR_FUTURE, ...claims })
     .setProtectedHeader({ alg: 'HS256' })
     .sign(new TextEncoder().encode(secret));

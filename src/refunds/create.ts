@@ -7,24 +7,16 @@ import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize, limitRate } from '../auth';
-import { type Database, inDatabase } from '../database';
+import { type Database, DeadlineError, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
-import { PositiveAmount } from '../money';
+import { NonNegativeAmount, PositiveAmount } from '../money';
 import { withPurges } from '../payments/detail-cache';
 import { PaymentPath } from '../payments/payment';
 import { prepared } from '../prepared';
-import {
-  isLocked,
-  type Lock,
-  lockPayment,
-  type Refund,
-  refundableAmount,
-  refundOrNull,
-  unrefundedAmount,
-} from './refund';
+import { isLate, type Lock, lockPayment, mayWrite, type Refund, refundOrNull } from './refund';
 
 /** Length counts code points, as VARCHAR(255) does. */
-const Reason = z
+export const Reason = z
   .string({ error: (issue) => (issue.input === undefined ? '必填' : '须为字符串') })
   .trim()
   .refine((text) => text.isWellFormed(), '不是有效的 Unicode 文本')
@@ -39,7 +31,13 @@ const Reason = z
 
 /** What a client asks for. */
 export const RefundRequest = z.strictObject(
-  { amount: PositiveAmount, reason: Reason },
+  {
+    amount: PositiveAmount,
+    reason: Reason,
+    refundable_amount: NonNegativeAmount.describe(
+      'What the client believes a refund may take: where it differs, 40901. So two people who see the same payment cannot both refund the same part',
+    ).optional(),
+  },
   '须为 JSON 对象',
 );
 
@@ -72,17 +70,17 @@ export const createRefund = new Hono<AppEnv>().post(
     };
 
     const found = await withPurges(c, paymentId, () =>
-      inDatabase(c, 'refund', (db, lockTimeout) => insertRefund(db, { ...request, lockTimeout }), {
-        refund_no: refundNo,
-      }),
+      inDatabase(
+        c,
+        'refund',
+        (db, limits) => insertRefund(db, { ...request, ...limits }),
+        // Without a key, a second request makes a second refund.
+        { data: { refund_no: refundNo }, repeatable: key !== undefined },
+      ),
     );
 
     if (!found) throw new ApiError(40401);
-    if (!found.refund) {
-      throw found.status === 1
-        ? new ApiError(40901, { refundable_amount: found.refundable_amount })
-        : new ApiError(40900, { status: found.status });
-    }
+    if (!found.refund) throw refusal(found);
     if (!found.same_request) throw new ApiError(40902);
 
     // Without a key nobody else knows this refund_no: a row not inserted now was inserted by a try whose answer was lost.
@@ -91,6 +89,12 @@ export const createRefund = new Hono<AppEnv>().post(
     return c.json(envelope('创建成功', found.refund), 200);
   },
 );
+
+function refusal({ status, refundable_amount, amount_fits, limit }: Found): ApiError {
+  if (status !== 1) return new ApiError(40900, { status });
+  if (!amount_fits) return new ApiError(40901, { refundable_amount });
+  return new ApiError(40904, { limit });
+}
 
 /** Letters and digits only, 50 at most, so that gateways take it as their out_refund_no. */
 async function refundNoOf(paymentId: bigint, key: string): Promise<string> {
@@ -107,23 +111,36 @@ function newRefundNo(): string {
   return `R${time}${crypto.getRandomValues(new Uint8Array(8)).toHex()}`;
 }
 
+/** How many refunds of a payment may be 处理中 or 成功: the limit of WeChat Pay, and of Alipay in practice. */
+export const MAX_ACTIVE = 50;
+
+/** How many refunds a payment may have in all, so that its detail stays small. */
+export const MAX_REFUNDS = 200;
+
 interface Insertion extends Lock {
   refundNo: string;
   amount: string;
+  refundable_amount?: string | undefined;
   reason: string;
   actor: string;
   requestId: string;
 }
 
-/** What the payment is like, and the refund with this refund_no, were it made now or before. */
+/** The payment as it is, and the refund with this refund_no, whether it was made now or before. */
 type Found = {
   status: number;
   refundable_amount: string;
+  /** Whether the amount is left, and the client knows how much is left. */
+  amount_fits: boolean;
+  /** The limit on the number of refunds that is reached. */
+  limit: number | null;
   refund: Refund | null;
   /** Whether it was made now. */
   inserted: boolean | null;
   /** Whether it is what this request asks for. */
   same_request: boolean | null;
+  /** Whether the request has been given up. */
+  late: boolean;
 };
 
 /**
@@ -134,12 +151,16 @@ type Found = {
  * replay insert nothing, and then the first refund is found, whatever the sum says by now.
  */
 async function insertRefund(db: Database, insertion: Insertion): Promise<Found | undefined> {
-  const [locked, inserted] = await db.batch([
+  const [locked, { rows }] = await db.batch([
     db.execute(lockPayment(insertion)),
     db.execute<Found>(insertStatement(insertion)),
   ]);
+  const [found] = rows;
+  if (found?.refund) return found;
   // A payment that appeared after the first statement was not locked by it: it did not exist yet.
-  return locked.rows.length === 0 ? undefined : inserted.rows[0];
+  if (locked.rows.length === 0) return undefined;
+  if (found?.late) throw new DeadlineError();
+  return found;
 }
 
 /** A row that this statement inserts is not among those that it reads, so `created` and `earlier` never both have it. */
@@ -149,14 +170,26 @@ const insertStatement = prepared<Insertion>((bind) => {
   const amount = sql`${bind((given) => given.amount)}::numeric`;
   const reason = bind((given) => given.reason);
   return sql`
-    WITH created AS (
+    WITH payment AS (
+      SELECT id, status, unrefunded,
+        CASE WHEN status = 1 THEN greatest(unrefunded, 0) ELSE 0 END AS refundable,
+        CASE WHEN active >= ${sql.raw(String(MAX_ACTIVE))} THEN ${sql.raw(String(MAX_ACTIVE))}
+          WHEN made >= ${sql.raw(String(MAX_REFUNDS))} THEN ${sql.raw(String(MAX_REFUNDS))} END AS reached
+      FROM payments, LATERAL (
+        SELECT payments.amount - coalesce(sum(amount) FILTER (WHERE status <> 2), 0) AS unrefunded,
+          count(*) FILTER (WHERE status <> 2) AS active, count(*) AS made
+        FROM payment_refunds WHERE payment_id = payments.id
+      ) AS refunds
+      WHERE id = ${paymentId}
+    ), fitting AS (
+      SELECT *, ${amount} <= unrefunded
+        AND refundable = coalesce(${bind((given) => given.refundable_amount)}::numeric, refundable) AS amount_fits
+      FROM payment
+    ), created AS (
       INSERT INTO payment_refunds (payment_id, refund_no, amount, reason)
       SELECT id, ${refundNo}::varchar, ${amount}, ${reason}::varchar
-      FROM payments
-      WHERE id = ${paymentId}
-        AND status = 1
-        AND ${isLocked(bind)}
-        AND ${amount} <= ${unrefundedAmount}
+      FROM fitting
+      WHERE status = 1 AND amount_fits AND reached IS NULL AND ${mayWrite(bind)}
       ON CONFLICT (refund_no) DO NOTHING
       RETURNING *
     ), recorded AS (
@@ -166,11 +199,11 @@ const insertStatement = prepared<Insertion>((bind) => {
     ), earlier AS (
       SELECT * FROM payment_refunds WHERE refund_no = ${refundNo} AND payment_id = ${paymentId}
     )
-    SELECT payments.status, ${refundableAmount} AS refundable_amount, ${refundOrNull} AS refund, inserted,
-      payment_refunds.amount = ${amount} AND reason = ${reason} AS same_request
-    FROM payments
+    SELECT fitting.status, refundable::numeric(18, 2)::text AS refundable_amount, amount_fits, reached AS limit,
+      ${refundOrNull} AS refund, inserted,
+      payment_refunds.amount = ${amount} AND reason = ${reason} AS same_request, ${isLate(bind)} AS late
+    FROM fitting
     LEFT JOIN (
       SELECT true AS inserted, * FROM created UNION ALL SELECT false, * FROM earlier
-    ) AS payment_refunds ON true
-    WHERE payments.id = ${paymentId}`;
+    ) AS payment_refunds ON true`;
 });

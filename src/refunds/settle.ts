@@ -1,20 +1,22 @@
 /**
  * PATCH /payments/:id/refunds/:refund_id: records how a refund ended at the gateway, once. When the
- * successful refunds add up to what was paid, the payment becomes 已退款 in the same transaction.
+ * successful refunds add up to what was paid, the database makes the payment 已退款 in the same
+ * transaction (refresh_refund_totals() in drizzle/0011_*.sql).
  */
 import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize, limitRate } from '../auth';
-import { type Database, inDatabase } from '../database';
+import { type Database, DeadlineError, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { withPurges } from '../payments/detail-cache';
 import { Id, PaymentPath } from '../payments/payment';
 import { prepared } from '../prepared';
 import {
-  isLocked,
+  isLate,
   type Lock,
   lockPayment,
+  mayWrite,
   type Refund,
   RefundOutcome,
   refundOrNull,
@@ -44,7 +46,7 @@ export const settleRefund = new Hono<AppEnv>().patch(
     };
 
     const found = await withPurges(c, paymentId, () =>
-      inDatabase(c, 'settle', (db, lockTimeout) => settle(db, { ...settlement, lockTimeout })),
+      inDatabase(c, 'settle', (db, limits) => settle(db, { ...settlement, ...limits })),
     );
 
     if (!found) throw new ApiError(40401);
@@ -62,17 +64,21 @@ interface Outcome extends Lock {
 }
 
 /**
- * One transaction under the payment's row lock, as in create.ts. The second statement moves a
- * refund that is still 处理中 and, in the same snapshot, adds its amount to those that had
- * succeeded before; a settlement that comes again moves nothing and so changes nothing.
+ * One transaction under the payment's row lock, as in create.ts. The second statement moves a refund that
+ * is still 处理中; a settlement that comes again moves nothing. The payment's status follows either way:
+ * by the trigger on payment_refunds, or by a call of the same function, so that a repeated settlement
+ * heals a payment that others left behind.
  */
 async function settle(db: Database, settlement: Outcome) {
   const [locked, { rows }] = await db.batch([
     db.execute(lockPayment(settlement)),
-    db.execute<{ refund: Refund | null }>(settleStatement(settlement)),
+    db.execute<{ refund: Refund | null; late: boolean }>(settleStatement(settlement)),
   ]);
   // As in create.ts: what appeared after the first statement was not there for this request.
-  return locked.rows.length === 0 ? undefined : rows[0];
+  if (locked.rows.length === 0) return undefined;
+  const [found] = rows;
+  if (found?.late && found.refund?.status === 0) throw new DeadlineError();
+  return found;
 }
 
 /**
@@ -85,28 +91,19 @@ const settleStatement = prepared<Outcome>((bind) => {
   return sql`
     WITH settled AS (
       UPDATE payment_refunds SET status = ${bind(({ status }) => status)}, updated_at = now()
-      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0 AND ${isLocked(bind)}
+      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0 AND ${mayWrite(bind)}
       RETURNING *
     ), recorded AS (
       INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
       SELECT id, ${bind(({ actor }) => actor)}::varchar, 0, status, ${bind(({ requestId }) => requestId)}::varchar
       FROM settled
-    ), refunded AS (
-      UPDATE payments SET status = 3, refund_time = now(), updated_at = now()
-      FROM settled
-      WHERE payments.id = ${paymentId}
-        AND payments.status = 1
-        AND settled.status = 1
-        AND payments.amount = settled.amount + (
-          SELECT coalesce(sum(amount), 0) FROM payment_refunds
-          WHERE payment_id = ${paymentId} AND status = 1
-        )
     ), ended AS (
       SELECT * FROM payment_refunds
       WHERE id = ${refundId} AND payment_id = ${paymentId} AND NOT EXISTS (SELECT FROM settled)
       FOR SHARE
     )
-    SELECT ${refundOrNull} AS refund
+    SELECT ${refundOrNull} AS refund, ${isLate(bind)} AS late,
+      (SELECT CASE WHEN ${mayWrite(bind)} THEN refresh_refund_totals(payment_id)::text END FROM ended) AS refreshed
     FROM payments
     LEFT JOIN (SELECT * FROM settled UNION ALL SELECT * FROM ended) AS payment_refunds ON true
     WHERE payments.id = ${paymentId}`;
