@@ -66,9 +66,14 @@ export function utc(column: SQLWrapper): SQL<string> {
   return sql<string>`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 }
 
-/** A column with all six decimals that PostgreSQL keeps, for a cursor. */
-export function utcMicros(column: SQLWrapper): SQL<string> {
-  return sql<string>`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+/** A column in microseconds since the epoch, as text: what JSON's numbers hold is less. */
+export function epochMicros(column: SQLWrapper): SQL<string> {
+  return sql<string>`(extract(epoch FROM ${column}) * 1000000)::bigint::text`;
+}
+
+/** Microseconds since the epoch, within the years 1 to 9999, as clients read times. */
+export function utcOf(micros: bigint): string {
+  return `${timestamptz(micros).slice(0, 23)}Z`;
 }
 
 const YEAR_1 = BigInt(Date.parse('0001-01-01T00:00:00Z')) * MICROS_PER_MS;

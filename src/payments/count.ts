@@ -1,91 +1,54 @@
 /**
- * Counts payments without reading them, and finds the nth of them: from the monthly and daily totals,
- * exactly. Those know whole days; what a range takes of a day at either end is counted by index. All of
- * it is parts of a statement, so it counts the very payments that the rest of that statement sees.
+ * Counts the payments of a filter and sums their amounts, and finds the nth of them, by the monthly and
+ * daily totals, without scanning payments. All are exact. The totals know whole business days; the partial
+ * days at the ends of a range are counted by index. These are parts of a statement, so they count the very
+ * payments that the rest of that statement sees.
  */
-import {
-  and,
-  type Column,
-  desc,
-  gte,
-  inArray,
-  lt,
-  type SQL,
-  type SQLWrapper,
-  sql,
-} from 'drizzle-orm';
+import { and, type Column, gte, lt, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import type { Bind } from '../prepared';
-import { paymentDailyTotals, paymentMonthlyTotals, payments } from '../schema';
-import { timestamptz, type WrittenTime } from '../time';
-import type { Payment } from './payment';
+import { paymentDailyTotals, paymentMonthlyTotals, paymentRefundTotals, payments } from '../schema';
+import { among, endOf, type Filter, inStates, startOf, within } from './filter';
+import { keysOf } from './keys';
+import { stateNumber } from './payment';
 
-/** What the totals tell apart, and a range of created_at. */
-export interface Countable {
-  status?: Payment['status'][] | undefined;
-  payment_method?: string[] | undefined;
-  start_time?: WrittenTime | undefined;
-  end_time?: WrittenTime | undefined;
-}
-
-/** The same as a condition on payments. */
-export function matches(filter: Countable, bind: Bind<Countable>) {
-  const { start_time, end_time } = filter;
-  return and(
-    among(payments, filter, bind),
-    start_time && gte(payments.createdAt, bind(startOf)),
-    end_time && lt(payments.createdAt, bind(endOf)),
-  );
-}
-
-/** Of the statuses and methods that the filter names, in any table that has both. */
-function among(
-  { status, paymentMethod }: { status: Column; paymentMethod: Column },
-  filter: Countable,
-  bind: Bind<Countable>,
-) {
-  const statuses = filter.status?.map((_, i) => bind((given) => given.status?.[i]));
-  const methods = filter.payment_method?.map((_, i) => bind((given) => given.payment_method?.[i]));
-  return and(statuses && inArray(status, statuses), methods && inArray(paymentMethod, methods));
-}
-
-const startOf = ({ start_time }: Countable) => start_time && timestamptz(start_time.from);
-const endOf = ({ end_time }: Countable) => end_time && timestamptz(end_time.until);
-
-/** What tells apart the texts that the functions of this file make. */
-export function shapeOf({ status, payment_method, start_time, end_time }: Countable): string {
-  return [status?.length, payment_method?.length, !!start_time, !!end_time].join();
+/** A partial day at an end of a range: its first instant, the first one after it, and the condition that it is. */
+export interface PartialDay {
+  from: SQL;
+  until: SQL;
+  contains: (createdAt: Column) => SQL | undefined;
 }
 
 /**
- * Cuts the time of a filter: the whole business days in it, as a condition on the daily totals, and what
- * it takes of a day at either end, each with the condition on payments, the first instant, and the first
- * one after. No two of them overlap, and every matching payment is in one.
+ * Splits the range of a filter into its whole business days and the partial days at its two ends. They do
+ * not overlap, and every payment in the range is in one of them.
  */
-export function cut(filter: Countable, bind: Bind<Countable>) {
+export function splitRange(filter: Filter, bind: Bind<Filter>) {
   const { start_time, end_time } = filter;
   const from = start_time && sql`${bind(startOf)}::timestamptz`;
   const until = end_time && sql`${bind(endOf)}::timestamptz`;
-  // The days that lie in the range as a whole: from the first that begins in it, to before the one in which it ends.
+  // The whole days: from the first that begins in the range, to before the one in which the range ends.
   const firstDay = from && sql`payment_day_from(${from})`;
   const endDay = until && sql`payment_day(${until})`;
   const daysBegin = firstDay && sql`payment_day_start(${firstDay})`;
   const daysEnd = endDay && sql`payment_day_start(${endDay})`;
-  const ends: { within: SQL | undefined; from: SQL; until: SQL }[] = [];
+  const partialDays: PartialDay[] = [];
   if (from && daysBegin) {
-    const within = and(matches(filter, bind), lt(payments.createdAt, daysBegin));
-    ends.push({ within, from, until: daysBegin });
+    const contains = (createdAt: Column) =>
+      and(within(createdAt, filter, bind), lt(createdAt, daysBegin));
+    partialDays.push({ from, until: daysBegin, contains });
   }
   if (until && daysEnd) {
-    // Where the range lies within one day, it is all in the end above, and nothing is left for this one.
+    // A range within one day is all in the partial day above, and nothing is left for this one.
     const begin = daysBegin ? sql`greatest(${daysBegin}, ${daysEnd})` : daysEnd;
-    const within = and(matches(filter, bind), gte(payments.createdAt, begin));
-    ends.push({ within, from: begin, until });
+    const contains = (createdAt: Column) =>
+      and(within(createdAt, filter, bind), gte(createdAt, begin));
+    partialDays.push({ from: begin, until, contains });
   }
   return {
     wholeDays: and(...between(paymentDailyTotals.day, firstDay, endDay)),
     firstDay,
     endDay,
-    ends,
+    partialDays,
   };
 }
 
@@ -95,16 +58,16 @@ function between(column: Column, first: SQL | undefined, end: SQL | undefined) {
 }
 
 /**
- * Where the payments that match are counted, no two places overlapping: whole months (of one the merged
- * totals know all but what is not merged yet), the whole days before the first and after the last of
- * those, and what the range takes of a day at either end. The first three are conditions on totals.
+ * Where the payments of a filter are counted, no two places overlapping: whole months (their merged
+ * totals, and the daily rows that are not merged yet), the whole days before the first and after the last
+ * of those, and the partial days. All but the last are conditions on totals.
  */
-function places(filter: Countable, bind: Bind<Countable>) {
-  const { firstDay, endDay, ends } = cut(filter, bind);
+function placesOf(filter: Filter, bind: Bind<Filter>) {
+  const { firstDay, endDay, partialDays } = splitRange(filter, bind);
   const firstMonth = firstDay && sql`payment_month_from(${firstDay})`;
   const endMonth = endDay && sql`payment_month(${endDay})`;
   const { day, writer } = paymentDailyTotals;
-  const daily = among(paymentDailyTotals, filter, bind);
+  const daily = totalsOf(paymentDailyTotals, filter, bind);
   // Where there is no whole month, the days before it are all there are.
   const before = firstMonth && (endDay ? sql`least(${firstMonth}, ${endDay})` : firstMonth);
   const behind = endMonth && (firstMonth ? sql`greatest(${firstMonth}, ${endMonth})` : endMonth);
@@ -112,27 +75,64 @@ function places(filter: Countable, bind: Bind<Countable>) {
     merged:
       and(
         ...between(paymentMonthlyTotals.month, firstMonth, endMonth),
-        among(paymentMonthlyTotals, filter, bind),
+        totalsOf(paymentMonthlyTotals, filter, bind),
       ) ?? sql`true`,
     unmerged: and(sql`${writer} <> 0`, ...between(day, firstMonth, endMonth), daily),
     days: [
       ...(before ? [and(...between(day, firstDay, before), daily)] : []),
       ...(behind ? [and(...between(day, behind, endDay), daily)] : []),
     ],
-    ends,
+    partialDays,
   };
 }
 
-/** A query for how many payments match. */
-export function count(filter: Countable, bind: Bind<Countable>): SQL {
-  const { merged, unmerged, days, ends } = places(filter, bind);
+/** Statuses, methods and refund states as a condition on totals. */
+function totalsOf(
+  totals: typeof paymentDailyTotals | typeof paymentMonthlyTotals,
+  filter: Filter,
+  bind: Bind<Filter>,
+): SQL | undefined {
+  return and(among(totals, filter, bind), inStates(totals.refundState, filter, bind));
+}
+
+/**
+ * Queries that give `payments` and `amount` of a partial day. With a refund state, the day is counted by
+ * payment_refund_totals; if that includes `none`, by all payments of the day less those of other states.
+ */
+function countPartialDay({ contains }: PartialDay, filter: Filter, bind: Bind<Filter>): SQL[] {
+  const states = filter.refund_state;
+  const ofPayments = sql`
+      SELECT count(*) AS payments, sum(amount) AS amount
+      FROM payments WHERE ${and(among(payments, filter, bind), contains(payments.createdAt))}`;
+  if (!states) return [ofPayments];
+  const numbers = bind((given) => `{${given.refund_state?.map(stateNumber).join()}}`);
+  const sign = sql`((refund_state = ANY (${numbers}::integer[]))::integer - (0 = ANY (${numbers}::integer[]))::integer)`;
+  return [
+    ...(states.includes('none') ? [ofPayments] : []),
+    sql`
+      SELECT coalesce(sum(${sign}), 0) AS payments, coalesce(sum(${sign} * amount), 0) AS amount
+      FROM payment_refund_totals
+      WHERE ${and(sql`refund_state IN (1, 2)`, among(paymentRefundTotals, filter, bind), contains(paymentRefundTotals.createdAt))}`,
+  ];
+}
+
+/** A query for one row: `total`, `total_amount`, and how many rows of totals it had to read that are not merged. */
+export function count(filter: Filter, bind: Bind<Filter>): SQL {
+  const { merged, unmerged, days, partialDays } = placesOf(filter, bind);
   return sql`
-    SELECT coalesce(sum(payments), 0) FROM (${all([
-      sql`SELECT payments FROM payment_monthly_totals WHERE ${merged}`,
-      ...[unmerged, ...days].map(
-        (where) => sql`SELECT payments FROM payment_daily_totals WHERE ${where}`,
+    SELECT coalesce(sum(payments), 0) AS total, coalesce(sum(amount), 0)::numeric(38, 2) AS total_amount, sum(unmerged) AS unmerged
+    FROM (${all([
+      sql`SELECT payments, amount, 0 AS unmerged FROM payment_monthly_totals WHERE ${merged}`,
+      sql`SELECT payments, amount, 1 FROM payment_daily_totals WHERE ${unmerged}`,
+      ...days.map(
+        (where) =>
+          sql`SELECT payments, amount, (writer <> 0)::integer FROM payment_daily_totals WHERE ${where}`,
       ),
-      ...ends.map(({ within }) => sql`SELECT count(*) FROM payments WHERE ${within}`),
+      ...partialDays.flatMap((partialDay) =>
+        countPartialDay(partialDay, filter, bind).map(
+          (counted) => sql`SELECT payments, amount, 0 FROM (${counted}) AS partial_day`,
+        ),
+      ),
     ])}) AS counted`;
 }
 
@@ -141,13 +141,13 @@ function all(queries: SQL[]): SQL {
 }
 
 /**
- * Common table expressions, the last of them `sought`: created_at and id of the matching payment before
- * which `newer` others come in the list, or no row where there are fewer. Running sums find the place in
- * which it is counted and in that its day, an index the payment within the day. Nothing else of the table
- * is read.
+ * Common table expressions, the last of them `sought`: created_at and id of the payment of the filter
+ * after exactly `newer` others in the list, or no row where there are fewer. Running sums find the segment
+ * in which it is counted, then its day; an index finds the payment within the day. Nothing else of the
+ * table is read.
  */
-export function seek(filter: Countable, bind: Bind<Countable>, newer: SQLWrapper): SQL {
-  const { merged, unmerged, days, ends } = places(filter, bind);
+export function seek(filter: Filter, bind: Bind<Filter>, newer: SQLWrapper): SQL {
+  const { merged, unmerged, days, partialDays } = placesOf(filter, bind);
   const months = sql`
       SELECT payment_day_start(month), payment_day_start((month + interval '1 month')::date) - ${MICROSECOND},
         sum(payments)::bigint
@@ -157,29 +157,29 @@ export function seek(filter: Countable, bind: Bind<Countable>, newer: SQLWrapper
         SELECT payment_month(day), payments FROM payment_daily_totals WHERE ${unmerged}
       ) AS monthly
       GROUP BY month HAVING sum(payments) > 0`;
-  const parts = ends.map(
-    ({ within, from, until }) => sql`
-      SELECT ${from}, ${until} - ${MICROSECOND}, count(*)
-      FROM payments WHERE ${within}
-      HAVING count(*) > 0`,
+  const parts = partialDays.map(
+    (partialDay) => sql`
+      SELECT ${partialDay.from}, ${partialDay.until} - ${MICROSECOND}, sum(payments)::bigint
+      FROM (${all(countPartialDay(partialDay, filter, bind))}) AS counted
+      HAVING sum(payments) > 0`,
   );
-  // Of a day at either end of the range all payments are counted here: more than match, but in the same order.
-  const ofPlace = and(
-    sql`day BETWEEN (SELECT payment_day(oldest) FROM place) AND (SELECT payment_day(newest) FROM place)`,
-    among(paymentDailyTotals, filter, bind),
+  // Of a partial day all payments are counted here: more than match, but in the same order.
+  const ofSegment = and(
+    sql`day BETWEEN (SELECT payment_day(oldest) FROM segment_found) AND (SELECT payment_day(newest) FROM segment_found)`,
+    totalsOf(paymentDailyTotals, filter, bind),
   );
-  // The later end would do. With both, the planner knows that little of the table lies between.
-  const within = sql`${payments.createdAt} BETWEEN (SELECT oldest FROM spot) AND (SELECT newest FROM spot)`;
   return sql`
     segment (oldest, newest, payments) AS (${all([months, ...days.map(eachDay), ...parts])}
-    ), place AS (${holding(newer, sql`segment`)}
-    ), day_of_place (oldest, newest, payments) AS (${eachDay(ofPlace)}
-    ), spot AS (${holding(sql`(SELECT skipped FROM place)`, sql`day_of_place`)}
-    ), sought AS (
-      SELECT created_at, id FROM payments
-      WHERE ${and(matches(filter, bind), within)}
-      ORDER BY ${desc(payments.createdAt)}, ${desc(payments.id)}
-      LIMIT 1 OFFSET (SELECT skipped FROM spot)
+    ), segment_found AS (${holding(newer, sql`segment`)}
+    ), day_of_segment (oldest, newest, payments) AS (${eachDay(ofSegment)}
+    ), day_found AS (${holding(sql`(SELECT skipped FROM segment_found)`, sql`day_of_segment`)}
+    ), sought AS (${keysOf(filter, bind, {
+      // The later end would do. With both, the planner knows that little of the table lies between.
+      where: ({ createdAt }) =>
+        sql`${createdAt} BETWEEN (SELECT oldest FROM day_found) AND (SELECT newest FROM day_found)`,
+      limit: sql`1`,
+      offset: sql`(SELECT skipped FROM day_found)`,
+    })}
     )`;
 }
 
@@ -194,7 +194,7 @@ function eachDay(where: SQL | undefined): SQL {
 /** The finest step of TIMESTAMPTZ. */
 const MICROSECOND = sql`interval '1 microsecond'`;
 
-/** The segment that holds the payment before which `newer` others come, and how many of these are in it. */
+/** The segment with the payment that comes after `newer` others, and how many of these are in the segment. */
 function holding(newer: SQLWrapper, segments: SQL): SQL {
   return sql`
       SELECT oldest, newest, ${newer}::bigint - newer AS skipped

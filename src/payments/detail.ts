@@ -13,9 +13,14 @@ import { settings } from '../env';
 import { ApiError, type AppEnv, envelope, validate } from '../http';
 import { json, text } from '../json';
 import { timed } from '../log';
-import { Amount } from '../money';
 import { prepared } from '../prepared';
-import { Refund, RefundStatus, refundableAmount, refundFields } from '../refunds/refund';
+import {
+  Refund,
+  RefundStatus,
+  refundableAmount,
+  refundedAmount,
+  refundFields,
+} from '../refunds/refund';
 import { orders, paymentCallbacks, paymentRefundEvents, paymentRefunds, payments } from '../schema';
 import { UtcTime, utc } from '../time';
 import { fillDetail, readDetail } from './detail-cache';
@@ -35,6 +40,7 @@ export const RefundEvent = z.object({
   from_status: RefundStatus.nullable().describe('null for its creation'),
   to_status: RefundStatus,
   request_id: z.string(),
+  reason: z.string().nullable().describe('Of a correction; null for any other move'),
   created_at: UtcTime,
 });
 
@@ -51,7 +57,6 @@ export const PaymentDetail = z.object({
   ...Payment.omit({ id: true }).shape,
   refund_time: UtcTime.nullable().describe('退款时间'),
   updated_at: UtcTime.nullable().describe('更新时间'),
-  refundable_amount: Amount.describe('What a refund may still take; 0.00 unless the status is 1'),
   callbacks: z.array(Callback),
   refunds: z.array(DetailRefund),
 });
@@ -111,6 +116,7 @@ const detailStatement = prepared<{ id: bigint }>((bind) => {
     from_status: paymentRefundEvents.fromStatus,
     to_status: paymentRefundEvents.toStatus,
     request_id: paymentRefundEvents.requestId,
+    reason: paymentRefundEvents.reason,
     created_at: utc(paymentRefundEvents.createdAt),
   });
   const refund = json<typeof DetailRefund>({
@@ -134,6 +140,7 @@ const detailStatement = prepared<{ id: bigint }>((bind) => {
     refund_time: utc(payments.refundTime),
     created_at: utc(payments.createdAt),
     updated_at: utc(payments.updatedAt),
+    refunded_amount: refundedAmount,
     refundable_amount: refundableAmount,
     callbacks: oldestFirst(callback, paymentCallbacks, paymentCallbacks.paymentId, payments.id),
     refunds: oldestFirst(refund, paymentRefunds, paymentRefunds.paymentId, payments.id),

@@ -15,16 +15,17 @@ import { ApiError, type AppEnv, validate } from '../http';
 import { describeError, writeLog } from '../log';
 import { prepared } from '../prepared';
 import { payments } from '../schema';
-import { utcMicros } from '../time';
-import { matches, shapeOf } from './count';
+import { epochMicros, timestamptz } from '../time';
 import {
-  after,
   builtOnce,
   ENDS_BEFORE_START,
   endsAfterStart,
   filterParameters,
   hasNumbers,
+  matches,
+  shapeOf,
 } from './filter';
+import { after, keysOf, type Position } from './keys';
 import { METHOD_NAMES, STATUS_NAMES } from './payment';
 
 /** The filters of the list. */
@@ -60,9 +61,6 @@ const CHUNK_ROWS = 1000;
 /** What a chunk is of, and where the one before it ended; the first has none before it. */
 type Chunk = ExportQuery & { zone: string; previous?: Position | undefined };
 
-/** A row's created_at with all its microseconds, and its id. */
-type Position = Pick<Row, 'position' | 'id'>;
-
 type Row = {
   id: string;
   order_id: string;
@@ -77,22 +75,29 @@ type Row = {
   refund_time: string | null;
   created_at: string;
   updated_at: string | null;
+  /** created_at in microseconds since the epoch. */
   position: string;
 };
 
 /**
- * The rows behind a position. First their keys alone, which an index on status or payment_method
- * holds, so that the planner does not rather go through all newer payments for a method that is no
- * longer in use. Then for each key its payment (where LIMIT keeps the planner from making a join of
- * it), order number and refunds: to look them up costs the same in a database of any size, while a
- * join could read all there are.
+ * The rows after a position. First their keys alone, which an index holds in order. Then for each key its
+ * payment (where LIMIT keeps the planner from making a join of it), order number and refunds: to look
+ * them up costs the same in a database of any size, while a join could read all there are.
  */
 const chunkStatement = prepared<Chunk>(
   (bind, chunk) => {
-    const behind =
+    const where =
       chunk.previous &&
-      sql`${bind(({ previous }) => previous?.position)}::timestamptz, ${bind(({ previous }) => previous?.id)}::bigint`;
-    const where = and(hasNumbers(chunk, bind), matches(chunk, bind), behind && after(behind));
+      after(
+        sql`${bind(({ previous }) => previous && timestamptz(previous.createdAt))}::timestamptz, ${bind(({ previous }) => previous?.id)}::bigint`,
+      );
+    const numbers = hasNumbers(chunk, bind);
+    const limit = sql.raw(String(CHUNK_ROWS));
+    const keys = numbers
+      ? sql`
+        SELECT created_at, id FROM payments WHERE ${and(numbers, matches(chunk, bind), where?.(payments))}
+        ORDER BY ${desc(payments.createdAt)}, ${desc(payments.id)} LIMIT ${limit}`
+      : keysOf(chunk, bind, { where, limit });
     const zone = bind(({ zone }) => zone);
     const local = (time: SQL) =>
       sql`to_char(${time} AT TIME ZONE ${zone}, 'YYYY-MM-DD HH24:MI:SS')`;
@@ -103,10 +108,8 @@ const chunkStatement = prepared<Chunk>(
         refunds.succeeded AS refunded_amount, refunds.in_progress AS refunding_amount, payment.status,
         ${local(sql`payment.payment_time`)} AS payment_time, ${local(sql`payment.refund_time`)} AS refund_time,
         ${local(sql`payment.created_at`)} AS created_at, ${local(sql`payment.updated_at`)} AS updated_at,
-        ${utcMicros(sql`key.created_at`)} AS position
-      FROM (
-        SELECT created_at, id FROM payments WHERE ${where ?? sql`true`}
-        ORDER BY ${desc(payments.createdAt)}, ${desc(payments.id)} LIMIT ${sql.raw(String(CHUNK_ROWS))}
+        ${epochMicros(sql`key.created_at`)} AS position
+      FROM (${keys}
       ) AS key
       CROSS JOIN LATERAL (SELECT * FROM payments WHERE payments.id = key.id LIMIT 1) AS payment
       CROSS JOIN LATERAL (
@@ -116,8 +119,7 @@ const chunkStatement = prepared<Chunk>(
       ) AS refunds
       ORDER BY key.created_at DESC, key.id DESC`;
   },
-  ({ previous, order_no, payment_no, ...filter }) =>
-    [shapeOf(filter), !!previous, order_no !== undefined, payment_no !== undefined].join(),
+  (chunk) => [shapeOf(chunk), !!chunk.previous].join(),
 );
 
 const BOM = '\uFEFF';
@@ -141,7 +143,8 @@ async function* writeFile(
     for (let last = chunk.at(-1); last; last = chunk.at(-1)) {
       rows += chunk.length;
       yield chunk.map((row) => toRecord(Object.values(COLUMNS).map((cell) => cell(row)))).join('');
-      chunk = chunk.length < CHUNK_ROWS ? [] : await fetchChunk(last);
+      const previous = { createdAt: BigInt(last.position), id: BigInt(last.id) };
+      chunk = chunk.length < CHUNK_ROWS ? [] : await fetchChunk(previous);
     }
     outcome = 'complete';
     yield toLastRecord(`# 共 ${rows} 条`);

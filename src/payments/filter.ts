@@ -1,14 +1,14 @@
 /**
- * Which payments a query string asks for: the parameters that the list, the export and the
- * statistics read in the same way. Each is given once at most, an empty value counts as absent, and
- * what they mean in SQL is matches() in count.ts and hasNumbers() here.
+ * Which payments a query string asks for: the parameters that the list, the export and the statistics
+ * read in the same way, and the SQL conditions that they mean. Each is given once at most, and an empty
+ * value counts as absent. keys.ts finds the payments of a filter in order, count.ts counts them.
  */
-import { and, eq, type SQL, sql } from 'drizzle-orm';
+import { and, type Column, eq, gte, inArray, lt, type SQL, sql } from 'drizzle-orm';
 import * as z from 'zod';
 import type { Bind } from '../prepared';
-import { payments } from '../schema';
-import { readWrittenTime, type WrittenTime } from '../time';
-import { PaymentMethod, PaymentStatus } from './payment';
+import { paymentRefundTotals, payments } from '../schema';
+import { readWrittenTime, timestamptz, type WrittenTime } from '../time';
+import { type Payment, PaymentMethod, PaymentStatus, RefundState, stateNumber } from './payment';
 
 /**
  * A parameter that may be absent. The type is what typed clients may send; repeated, it arrives as an
@@ -73,6 +73,9 @@ export const filterParameters = (zone: string) => ({
   payment_no: parameter(exactText(50)).describe('支付单号'),
   status: parameter(severalOf(PaymentStatus)).describe(`支付状态: ${PaymentStatus.description}`),
   payment_method: parameter(severalOf(PaymentMethod)).describe('支付方式'),
+  refund_state: parameter(severalOf(RefundState)).describe(
+    `退款情况, by refunded_amount: ${RefundState.description}`,
+  ),
   start_time: parameter(writtenTime(zone)).describe(START_TIME),
   end_time: parameter(writtenTime(zone)).describe(END_TIME),
 });
@@ -103,16 +106,32 @@ export function builtOnce<Schema>(build: (zone: string) => Schema): (zone: strin
   };
 }
 
-interface Numbers {
+/** Which payments are asked for. Statuses, methods and states are one or several; what is absent filters nothing. */
+export interface Filter {
   order_no?: string | undefined;
   payment_no?: string | undefined;
+  status?: Payment['status'][] | undefined;
+  payment_method?: string[] | undefined;
+  refund_state?: RefundState[] | undefined;
+  start_time?: WrittenTime | undefined;
+  end_time?: WrittenTime | undefined;
+}
+
+/** What tells apart the texts of the statements that a filter makes. */
+export function shapeOf(filter: Filter): string {
+  const { order_no, payment_no, status, payment_method, refund_state, start_time, end_time } =
+    filter;
+  return [
+    status?.length,
+    payment_method?.length,
+    refund_state?.length,
+    refund_state?.includes('none'),
+    ...[order_no, payment_no, start_time, end_time].map((value) => value !== undefined),
+  ].join();
 }
 
 /** The payment_no, and the order_no, as a condition on payments. Undefined where neither is given. */
-export function hasNumbers(
-  { order_no, payment_no }: Numbers,
-  bind: Bind<Numbers>,
-): SQL | undefined {
+export function hasNumbers({ order_no, payment_no }: Filter, bind: Bind<Filter>): SQL | undefined {
   return and(
     order_no === undefined
       ? undefined
@@ -126,7 +145,48 @@ export function hasNumbers(
   );
 }
 
-/** Behind the payment with this created_at and id, in the order of the list. */
-export function after(key: SQL): SQL {
-  return sql`(${payments.createdAt}, ${payments.id}) < (${key})`;
+/** Statuses and methods as a condition on any table that has both. */
+export function among(
+  { status, paymentMethod }: { status: Column; paymentMethod: Column },
+  filter: Filter,
+  bind: Bind<Filter>,
+): SQL | undefined {
+  const statuses = filter.status?.map((_, i) => bind((given) => given.status?.[i]));
+  const methods = filter.payment_method?.map((_, i) => bind((given) => given.payment_method?.[i]));
+  return and(statuses && inArray(status, statuses), methods && inArray(paymentMethod, methods));
 }
+
+/** The refund states as a condition on a table that has them as numbers. */
+export function inStates(refundState: Column, filter: Filter, bind: Bind<Filter>) {
+  const states = filter.refund_state?.map((_, i) =>
+    bind((given) => stateNumber(given.refund_state?.[i])),
+  );
+  return states && inArray(refundState, states);
+}
+
+/** The range of created_at as a condition on a table that has it. */
+export function within(createdAt: Column, filter: Filter, bind: Bind<Filter>): SQL | undefined {
+  return and(
+    filter.start_time && gte(createdAt, bind(startOf)),
+    filter.end_time && lt(createdAt, bind(endOf)),
+  );
+}
+
+/** All of a filter but its numbers, as a condition on payments. */
+export function matches(filter: Filter, bind: Bind<Filter>): SQL | undefined {
+  const states = inStates(paymentRefundTotals.refundState, filter, bind);
+  const found = sql`SELECT FROM ${paymentRefundTotals} WHERE ${paymentRefundTotals.paymentId} = ${payments.id}`;
+  return and(
+    among(payments, filter, bind),
+    within(payments.createdAt, filter, bind),
+    // A payment without a row has no refund.
+    states &&
+      (filter.refund_state?.includes('none')
+        ? sql`(EXISTS (${found} AND ${states}) OR NOT EXISTS (${found}))`
+        : sql`EXISTS (${found} AND ${states})`),
+  );
+}
+
+/** The first instant of a filter, and the first after it, as TIMESTAMPTZ literals. */
+export const startOf = ({ start_time }: Filter) => start_time && timestamptz(start_time.from);
+export const endOf = ({ end_time }: Filter) => end_time && timestamptz(end_time.until);

@@ -1,7 +1,7 @@
 /**
- * GET /payments: the list, newest first, by page or by cursor. Total and rows come from one
- * statement and so from one snapshot. A cursor continues after the last row exactly, to the
- * microsecond, however many rows are inserted meanwhile.
+ * GET /payments: the list, newest first, by page or by cursor, with the number and the sum of all payments
+ * of the filter. All comes from one statement and so from one snapshot. A cursor continues after the last
+ * row exactly, to the microsecond, however many rows are inserted meanwhile.
  */
 import { and, desc, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
@@ -13,18 +13,21 @@ import { type AppEnv, envelope, validate } from '../http';
 import { json, text } from '../json';
 import { prepared } from '../prepared';
 import { payments } from '../schema';
-import { readWrittenTime, utc, utcMicros } from '../time';
-import { count, matches, seek, shapeOf } from './count';
+import { epochMicros, timestamptz, utc, utcOf } from '../time';
+import { count, seek } from './count';
+import { mergeIfNeeded } from './daily-totals';
 import {
-  after,
   builtOnce,
   ENDS_BEFORE_START,
   endsAfterStart,
   filterParameters,
   hasNumbers,
+  matches,
   once,
   parameter,
+  shapeOf,
 } from './filter';
+import { after, keysOf, type Position } from './keys';
 import { Id, Payment } from './payment';
 
 // The meta of these is for OpenAPI, which describes what a query string means rather than its text.
@@ -35,11 +38,11 @@ const wholeNumber = (min: number, max: number) =>
     .refine((value) => min <= value && value <= max, `须为 ${min} 到 ${max} 的整数`)
     .meta({ type: 'integer', minimum: min, maximum: max });
 
-/** Where a page ended: the last row's created_at with all its microseconds, and its id. */
-const Cursor = once().transform((text, context) => {
-  const [, createdAt = '', id = ''] = /^(.+\.\d{6}Z) (\d+)$/.exec(decodeCursor(text)) ?? [];
+/** Where a page ended: the last row's created_at in microseconds since the epoch, and its id. */
+const Cursor = once().transform((text, context): Position => {
+  const [, micros = '', id = ''] = /^(-?\d{1,18}) (\d{1,19})$/.exec(decodeCursor(text)) ?? [];
   const lastId = Id.safeParse(id);
-  if (readWrittenTime(createdAt, 'UTC') && lastId.success) return { createdAt, id: lastId.data };
+  if (micros !== '' && lastId.success) return { createdAt: BigInt(micros), id: lastId.data };
   context.addIssue('须为上一页返回的 next_cursor');
   return z.NEVER;
 });
@@ -68,6 +71,10 @@ const DEFAULT_SIZE = 10;
 /** A page of the list. */
 export const PaymentPage = z.object({
   total: z.int().nonnegative().describe('总记录数'),
+  total_amount: z
+    .string()
+    .regex(/^\d+\.\d{2}$/)
+    .describe('总金额 of all of them, yuan; it may have more digits than any single amount'),
   list: z.array(Payment),
   next_cursor: z.string().nullable().describe('Continues after the last row; null at the end'),
 });
@@ -81,9 +88,10 @@ export const listPayments = new Hono<AppEnv>().get(
     const query = c.req.valid('query');
     const { rows } = await inDatabase(c, 'list', (db) => db.execute<Row>(pageStatement(query)));
     const [row] = rows;
-    if (!row) throw new Error('a SELECT without FROM has one row');
+    if (!row) throw new Error('an aggregate without GROUP BY has one row');
     const page = toPage(row, sizeOf(query));
     c.get('log').rows = page.list.length;
+    mergeIfNeeded(c, Number(row.unmerged));
     return c.json(envelope('获取成功', page));
   },
 );
@@ -93,32 +101,36 @@ const sizeOf = ({ size = DEFAULT_SIZE }: ListQuery) => size;
 /** How many payments the pages before this one show. */
 const offsetOf = (query: ListQuery) => ((query.page ?? 1) - 1) * sizeOf(query);
 
-/** The payments of the page, and one more where another follows it, each created_at with all microseconds. */
-type Row = { total: string; found: Payment[] };
+/** The payments of the page, and one more if another page follows. Their created_at is in microseconds since the epoch. */
+type Row = { total: string; total_amount: string; unmerged: string | null; found: Payment[] };
 
 /**
- * Total and page in one statement, and so in one snapshot. The totals of days and months count, and a
- * later page begins, as one by cursor does, after a payment: the last of the page before, which they
- * find. With an order_no or a payment_no, which they do not know, a handful of payments match: those
- * are counted, and skipped by OFFSET.
- * The ids of the page come first, and alone: an index holds them, so the planner does not rather go
- * through all newer payments for a method that is no longer in use. As an array they are looked up by
- * the primary key, whatever else the planner thinks of them.
+ * Total and page in one statement, and so in one snapshot. The totals of days and months count, and find
+ * the last payment of the page before; a later page begins after that one, as a page by cursor does. They
+ * do not know an order_no or a payment_no. Of those a handful of payments match, which are counted, and
+ * skipped by OFFSET.
+ * The ids of the page come first, and alone, because an index holds them in order. As an array they are
+ * looked up by the primary key, whatever the planner expects of them.
  */
 const pageStatement = prepared<ListQuery>(
   (bind, query) => {
-    const numbered = hasNumbers(query, bind);
-    const filter = and(numbered, matches(query, bind));
-    const sought = numbered === undefined && offsetOf(query) > 0;
-    const total = numbered
-      ? sql`SELECT count(*) FROM payments WHERE ${filter}`
+    const numbers = hasNumbers(query, bind);
+    const sought = numbers === undefined && offsetOf(query) > 0;
+    const limit = sql`${bind((given) => sizeOf(given) + 1)}`;
+    const cursor = sql`${bind((given) => given.cursor && timestamptz(given.cursor.createdAt))}::timestamptz, ${bind((given) => given.cursor?.id)}::bigint`;
+    const previous = sought ? sql`SELECT created_at, id FROM sought` : query.cursor && cursor;
+    const where = previous && after(previous);
+    const numbered = and(numbers, matches(query, bind));
+    const total = numbers
+      ? sql`
+        SELECT count(*) AS total, coalesce(sum(amount), 0.00) AS total_amount, 0 AS unmerged
+        FROM payments WHERE ${numbered}`
       : count(query, bind);
-    const previous = bind((given) => offsetOf(given) - 1);
-    const cursor = sql`${bind((given) => given.cursor?.createdAt)}::timestamptz, ${bind((given) => given.cursor?.id)}::bigint`;
-    const behind = sought
-      ? after(sql`SELECT created_at, id FROM sought`)
-      : query.cursor && after(cursor);
-    const newestFirst = sql`${desc(payments.createdAt)}, ${desc(payments.id)}`;
+    const keys = numbers
+      ? sql`
+          SELECT id FROM payments WHERE ${and(numbered, where?.(payments))}
+          ORDER BY ${desc(payments.createdAt)}, ${desc(payments.id)} LIMIT ${limit} OFFSET ${bind(offsetOf)}`
+      : keysOf(query, bind, { where, limit });
     const payment = json<typeof Payment>({
       id: text(payments.id),
       order_no: sql`(SELECT order_no FROM orders WHERE orders.id = ${payments.orderId})`,
@@ -127,39 +139,37 @@ const pageStatement = prepared<ListQuery>(
       amount: text(payments.amount),
       status: payments.status,
       payment_time: utc(payments.paymentTime),
-      created_at: utcMicros(payments.createdAt),
+      created_at: epochMicros(payments.createdAt),
+      refunded_amount: sql`coalesce(succeeded, 0.00)::text`,
+      refundable_amount: sql`(CASE WHEN ${payments.status} = 1 THEN greatest(${payments.amount} - coalesce(reserved, 0), 0.00) ELSE 0.00 END)::text`,
     });
     return sql`
-      ${sought ? sql`WITH ${seek(query, bind, previous)}` : sql``}
-      SELECT (${total}) AS total, (
-        SELECT coalesce(json_agg(${payment} ORDER BY ${newestFirst}), '[]')
-        FROM payments WHERE id = ANY (ARRAY(
-          SELECT id FROM payments
-          WHERE ${and(filter, behind) ?? sql`true`}
-          ORDER BY ${newestFirst}
-          LIMIT ${bind((given) => sizeOf(given) + 1)} OFFSET ${numbered ? bind(offsetOf) : sql`0`}
-        ))
-      ) AS found`;
+      ${
+        sought
+          ? sql`WITH ${seek(
+              query,
+              bind,
+              bind((given) => offsetOf(given) - 1),
+            )}`
+          : sql``
+      }
+      SELECT counted.*, (
+        SELECT coalesce(json_agg(${payment} ORDER BY ${desc(payments.createdAt)}, ${desc(payments.id)}), '[]')
+        FROM payments LEFT JOIN payment_refund_totals ON payment_id = payments.id
+        WHERE payments.id = ANY (ARRAY(SELECT id FROM (${keys}) AS keys))
+      ) AS found
+      FROM (${total}) AS counted`;
   },
-  (query) =>
-    [
-      shapeOf(query),
-      query.order_no !== undefined,
-      query.payment_no !== undefined,
-      query.cursor !== undefined,
-      offsetOf(query) > 0,
-    ].join(),
+  (query) => [shapeOf(query), query.cursor !== undefined, offsetOf(query) > 0].join(),
 );
 
-function toPage({ total, found }: Row, size: number): PaymentPage {
+function toPage({ total, total_amount, found }: Row, size: number): PaymentPage {
   const shown = found.slice(0, size);
   const last = found.length > size ? shown.at(-1) : undefined;
   return {
     total: Number(total),
-    list: shown.map((payment) => ({
-      ...payment,
-      created_at: `${payment.created_at.slice(0, 23)}Z`,
-    })),
+    total_amount,
+    list: shown.map((payment) => ({ ...payment, created_at: utcOf(BigInt(payment.created_at)) })),
     next_cursor: last ? encodeCursor(`${last.created_at} ${last.id}`) : null,
   };
 }

@@ -43,6 +43,17 @@ export const METHOD_NAMES: Record<string, string> = {
   bank: '银行',
 };
 
+/** How much of a payment has been refunded, by its successful refunds. The database numbers them in this order. */
+export const RefundState = z
+  .literal(['none', 'partial', 'full'])
+  .describe('none 未退款, partial 部分退款, full 全额退款');
+export type RefundState = z.infer<typeof RefundState>;
+
+/** The number of a refund state in the database (payment_refund_totals). */
+export function stateNumber(state: RefundState | undefined): number {
+  return state === undefined ? -1 : ['none', 'partial', 'full'].indexOf(state);
+}
+
 /** A payment in the list. */
 export const Payment = z.object({
   id: IdText,
@@ -54,5 +65,7 @@ export const Payment = z.object({
   status: PaymentStatus,
   payment_time: UtcTime.nullable().describe('支付时间'),
   created_at: UtcTime,
+  refunded_amount: Amount.describe('已退款金额: the sum of the refunds that succeeded'),
+  refundable_amount: Amount.describe('What a refund may still take; 0.00 unless the status is 1'),
 });
 export type Payment = z.infer<typeof Payment>;

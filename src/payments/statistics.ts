@@ -15,8 +15,9 @@ import { type AppEnv, envelope, validate } from '../http';
 import { json, text } from '../json';
 import { prepared } from '../prepared';
 import { RefundStatus } from '../refunds/refund';
+import { payments } from '../schema';
 import { timestamptz } from '../time';
-import { cut } from './count';
+import { splitRange } from './count';
 import {
   builtOnce,
   END_TIME,
@@ -93,16 +94,16 @@ export const getStatistics = new Hono<AppEnv>().get(
 
 /** A day is in one part of the range only, so nothing has to be added up twice. */
 const daysStatement = prepared<StatisticsQuery>((bind, range) => {
-  const { wholeDays, ends } = cut(range, bind);
+  const { wholeDays, partialDays } = splitRange(range, bind);
   const paid = [
     sql`
       SELECT day, payment_method, status, sum(payments)::bigint AS count, sum(amount) AS amount
       FROM payment_daily_totals WHERE ${wholeDays}
       GROUP BY 1, 2, 3 HAVING sum(payments) > 0`,
-    ...ends.map(
-      ({ within }) => sql`
+    ...partialDays.map(
+      ({ contains }) => sql`
       SELECT payment_day(created_at), payment_method, status, count(*), sum(amount)
-      FROM payments WHERE ${within}
+      FROM payments WHERE ${contains(payments.createdAt)}
       GROUP BY 1, 2, 3`,
     ),
   ];

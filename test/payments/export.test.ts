@@ -193,6 +193,7 @@ describe('the rows', () => {
       'payment_no',
       'status',
       'payment_method',
+      'refund_state',
       'start_time',
       'end_time',
     ]);
@@ -204,6 +205,8 @@ describe('the rows', () => {
     'status=0,3',
     'payment_method=wechat',
     'payment_method=bank,alipay&status=2',
+    'refund_state=none',
+    'refund_state=partial,full&status=1,3',
     'order_no=ORD-2',
     'order_no=ORD-3',
     'payment_no=PAY7',

@@ -10,6 +10,7 @@ import { insertPayment, startApp, type TestApp } from '../harness';
 
 const Page = z.strictObject({
   total: z.int(),
+  total_amount: z.string(),
   list: z.array(z.strictObject(Payment.shape)),
   next_cursor: z.string().nullable(),
 });
@@ -73,6 +74,7 @@ describe('TestGetPaymentList', () => {
 
     expect(await list(app)).toEqual({
       total: 2,
+      total_amount: '12345678901241.50',
       list: [
         {
           id: second,
@@ -83,6 +85,8 @@ describe('TestGetPaymentList', () => {
           status: 0,
           payment_time: null,
           created_at: '2026-11-01T00:00:00.123Z',
+          refunded_amount: '0.00',
+          refundable_amount: '0.00',
         },
         {
           id: first,
@@ -93,6 +97,8 @@ describe('TestGetPaymentList', () => {
           status: 1,
           payment_time: '2026-11-01T00:00:01.999Z',
           created_at: '2026-11-01T00:00:00.123Z',
+          refunded_amount: '0.00',
+          refundable_amount: '12345678901234.50',
         },
       ],
       next_cursor: null,
@@ -116,8 +122,18 @@ describe('TestGetPaymentList', () => {
 
   it('is empty where there is nothing', async () => {
     const app = await startApp();
-    expect(await list(app)).toEqual({ total: 0, list: [], next_cursor: null });
-    expect(await list(app, { page: 7 })).toEqual({ total: 0, list: [], next_cursor: null });
+    expect(await list(app)).toEqual({
+      total: 0,
+      total_amount: '0.00',
+      list: [],
+      next_cursor: null,
+    });
+    expect(await list(app, { page: 7 })).toEqual({
+      total: 0,
+      total_amount: '0.00',
+      list: [],
+      next_cursor: null,
+    });
   });
 
   it('asks the database once for a list, and not at all for a bad request', async () => {
@@ -173,7 +189,11 @@ describe('pages', () => {
     [2, 23],
     [2_147_483_647, 100],
   ])('page %i of %i payments each is empty, with the true total', async (page, size) => {
-    expect(await list(app, { page, size })).toEqual({ total: 23, list: [], next_cursor: null });
+    expect(await list(app, { page, size })).toMatchObject({
+      total: 23,
+      list: [],
+      next_cursor: null,
+    });
   });
 });
 
@@ -441,7 +461,8 @@ describe('against plain SQL', () => {
   it('gives the same total and rows, and goes on by cursor as by page', async () => {
     const app = await startApp();
     await insert(app);
-    const Expected = z.tuple([z.tuple([z.object({ total: z.string() })]), Ids]);
+    const Counted = z.object({ total: z.string(), amount: z.string() });
+    const Expected = z.tuple([z.tuple([Counted]), Ids]);
     const Refusal = z.object({ errors: z.tuple([z.object({ path: z.literal('end_time') })]) });
 
     await fc.assert(
@@ -481,9 +502,12 @@ describe('against plain SQL', () => {
           AND ($3::text IS NULL OR order_no = $3) AND ($4::text IS NULL OR payment_no = $4)
           AND ($5::timestamptz IS NULL OR created_at >= $5)
           AND ($6::timestamptz IS NULL OR created_at < $6::timestamptz + $7::interval)`;
-        const [[{ total }], rows] = Expected.parse(
+        const [[{ total, amount }], rows] = Expected.parse(
           await app.sql.transaction([
-            app.sql.query(`SELECT count(*) AS total ${from}`, parameters),
+            app.sql.query(
+              `SELECT count(*) AS total, coalesce(sum(amount), 0.00) AS amount ${from}`,
+              parameters,
+            ),
             app.sql.query(
               `SELECT payments.id ${from} ORDER BY created_at DESC, payments.id DESC
                 LIMIT ${size} OFFSET ${(page - 1) * size}`,
@@ -493,7 +517,7 @@ describe('against plain SQL', () => {
         );
 
         const shown = await list(app, { ...filters, page });
-        expect(shown.total).toBe(Number(total));
+        expect([shown.total, shown.total_amount]).toEqual([Number(total), amount]);
         expect(ids(shown)).toEqual(rows.map(({ id }) => id));
         expect(shown.next_cursor === null).toBe(page * size >= Number(total));
         if (shown.next_cursor === null) return;

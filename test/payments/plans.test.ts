@@ -1,7 +1,8 @@
 /**
  * How PostgreSQL executes the list at 100,000 payments, for each filter: never by reading all
  * payments, never by sorting many, and never reading more of them than a page and the days in which
- * it and the time range begin and end. And the export, chunk by chunk, and the statistics likewise.
+ * it and the time range begin and end, however rare they are. And the export, chunk by chunk, and the
+ * statistics likewise.
  */
 import { beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -14,7 +15,8 @@ let app: TestApp;
 
 beforeAll(async () => {
   app = await startApp();
-  // 200 days that end with 2026-10-31 in Asia/Shanghai. Nobody has paid by bank since the first half of them.
+  // 200 days that end with 2026-10-31 in Asia/Shanghai. Nobody has paid by bank since the first half of them,
+  // and no payment by bank has failed.
   await app.sql`
     INSERT INTO payments (order_id, payment_no, payment_method, amount, status, created_at)
     SELECT n, 'PAY' || n,
@@ -23,12 +25,17 @@ beforeAll(async () => {
       timestamptz '2026-11-01 00:00+08' - (${PAYMENTS}::int - n + 1) * interval '1 day' / ${A_DAY}::int
     FROM generate_series(1, ${PAYMENTS}::int) AS n`;
   await app.sql`INSERT INTO orders (id, order_no) SELECT n, 'ORD' || n FROM generate_series(1, ${PAYMENTS}::int) AS n`;
+  await app.sql`UPDATE payments SET status = 1 WHERE status = 2 AND payment_method = 'bank'`;
   await app.sql`
     INSERT INTO payment_refunds (payment_id, refund_no, amount, status, created_at)
     SELECT id, 'R' || id, amount, id % 3, created_at FROM payments WHERE status = 3`;
+  await app.sql`
+    INSERT INTO payment_refunds (payment_id, refund_no, amount, status, created_at)
+    SELECT id, 'R' || id, amount / 2, 1, created_at FROM payments WHERE status = 1 AND id % 20 = 0`;
   // Again where another's snapshot was in the way, autovacuum's say: from an index alone pages are read that all see.
   do await app.sql`VACUUM ANALYZE payments`;
   while ((await pagesNotSeenByAll()) > 0);
+  await app.sql`VACUUM ANALYZE payment_refund_totals`;
   await app.sql`ANALYZE payment_daily_totals, payment_refunds, orders`;
 }, 60_000);
 
@@ -66,7 +73,7 @@ async function planOf(statement: { query: string; params: (string | null)[] } | 
   return nodes(Explained.parse(result)[0]['QUERY PLAN'][0].Plan);
 }
 
-const CURSOR = btoa('2026-07-01T00:00:00.000000Z 12345').replaceAll('=', '');
+const CURSOR = btoa(`${Date.parse('2026-07-01T00:00:00Z')}000 12345`).replaceAll('=', '');
 
 it.each([
   '',
@@ -88,6 +95,25 @@ it.each([
     'start_time=2026-09-01&end_time=2026-09-30&page=750',
   ],
   ...['start_time=2026-08-01', 'start_time=2026-08-01&page=2000', 'end_time=2026-08-01&page=2000'],
+  // None at all, and none lately.
+  ...[
+    'payment_method=bank&status=2',
+    'payment_method=bank&status=2,0',
+    'payment_method=bank&status=3',
+  ],
+  ...['status=2,3&payment_method=bank,alipay', 'payment_method=bank,alipay&page=2000'],
+  ...[
+    'refund_state=partial',
+    'refund_state=partial&page=300',
+    `refund_state=partial&cursor=${CURSOR}`,
+  ],
+  ...['refund_state=full', 'refund_state=full&page=200', 'refund_state=full&status=1'],
+  ...['refund_state=none', 'refund_state=none&page=5000', `refund_state=none&cursor=${CURSOR}`],
+  ...['refund_state=none&status=3', 'refund_state=none&status=3&page=300'],
+  ...['refund_state=partial,full&status=1,3', 'refund_state=partial,full&payment_method=bank'],
+  'refund_state=partial,none&payment_method=bank&status=3&page=5',
+  'refund_state=partial&start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z&page=20',
+  'refund_state=none&start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z&page=700',
   'start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z',
   'start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z&page=700',
   'start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z&status=1,3&payment_method=wechat&page=300',
@@ -106,6 +132,7 @@ it.each([
   expect(scans.map((scan) => scan['Node Type'])).not.toContain('Seq Scan');
   // Two days that are cut by the range, the day that is searched for the page, and the page.
   expect(scans.reduce((sum, scan) => sum + readBy(scan), 0)).toBeLessThan(3 * A_DAY + 1000);
+  expect(read(plan, 'payment_refund_totals')).toBeLessThan(3 * A_DAY + 1000);
   for (const sort of plan.filter((node) => node['Node Type'].includes('Sort'))) {
     expect((sort.Plans ?? []).reduce((sum, input) => sum + rowsOf(input), 0)).toBeLessThan(1000);
   }
@@ -116,13 +143,17 @@ const read = (plan: Plan[], relation: string) =>
     .filter((node) => node['Relation Name'] === relation)
     .reduce((sum, scan) => sum + readBy(scan), 0);
 
-// How many chunks there are, and how many keys each may read for every payment that it shows.
+// How many chunks there are, and how many keys each may read and sort for every payment that it shows.
 it.each([
   ['', 101, 1],
   ['status=1', 80, 1],
-  ['status=0,2', 12, 10],
-  ['payment_method=bank', 7, 1],
-  ['payment_method=bank&status=1', 5, 20],
+  ['status=0,2', 12, 2],
+  // One scan for each status.
+  ['payment_method=bank', 7, 4],
+  ['payment_method=bank&status=1', 6, 1],
+  ['refund_state=partial', 4, 1],
+  // So large a part of the few there are that sorting them is as cheap as the index.
+  ['refund_state=none&status=3', 6, 3],
   ['start_time=2026-09-01&end_time=2026-09-30', 16, 1],
   ['start_time=2026-09-01T12:00:00Z&status=1', 24, 2],
   ['order_no=ORD7', 1, 1],
@@ -139,7 +170,8 @@ it.each([
     expect(read(plan, 'orders')).toBeLessThanOrEqual(1001);
     expect(read(plan, 'payment_refunds')).toBeLessThanOrEqual(1001);
     for (const sort of plan.filter((node) => node['Node Type'].includes('Sort'))) {
-      expect((sort.Plans ?? []).reduce((sum, input) => sum + rowsOf(input), 0)).toBeLessThan(1002);
+      const sorted = (sort.Plans ?? []).reduce((sum, input) => sum + rowsOf(input), 0);
+      expect(sorted).toBeLessThan(most * 1001 + 1);
     }
   }
 });
@@ -154,5 +186,5 @@ it.each([
   const [statement] = await app.statements(`/payments/statistics?${search}`, 'days_paid');
   const plan = await planOf(statement);
   expect(read(plan, 'payments')).toBeLessThanOrEqual(most);
-  expect(read(plan, 'payment_daily_totals')).toBeLessThan((PAYMENTS / A_DAY) * 12 + 12);
+  expect(read(plan, 'payment_daily_totals')).toBeLessThan((PAYMENTS / A_DAY) * 24);
 });

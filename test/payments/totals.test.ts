@@ -1,6 +1,6 @@
 /**
  * Proves that GET /payments, which counts by the daily totals and seeks its pages, answers exactly
- * what COUNT and OFFSET over payments would: for every filter and page, at the edges of days and
+ * what COUNT, SUM and OFFSET over payments and refunds would: for every filter and page, at the edges of days and
  * time, and in every snapshot while others write and merge.
  */
 import fc from 'fast-check';
@@ -8,7 +8,13 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { startApp, type TestApp } from '../harness';
 
-const Page = z.object({ total: z.number(), list: z.array(z.object({ id: z.string() })) });
+const Page = z.object({
+  total: z.number(),
+  total_amount: z.string(),
+  list: z.array(
+    z.object({ id: z.string(), refunded_amount: z.string(), refundable_amount: z.string() }),
+  ),
+});
 
 /** Instants, a microsecond before and after each, and around midnight in Asia/Shanghai and in UTC. */
 const INSTANTS = [
@@ -33,21 +39,33 @@ const METHODS = ['alipay', 'wechat', 'bank'];
 const PAYMENTS = 300;
 
 /**
- * Several payments at each instant, of every status, and of the API's methods and another one. The
- * totals of every other day are merged, and so in those of their month.
+ * Several payments at each instant, of every status, and of the API's methods and another one. Two of
+ * three have refunds, of any status. The totals of every other day are merged, and so in those of their
+ * month.
  */
 async function insertPayments(app: TestApp): Promise<void> {
   await app.sql`
     INSERT INTO payments (order_id, payment_no, payment_method, amount, status, created_at)
-    SELECT n, 'PAY' || n, (${[...METHODS, 'cash']}::text[])[1 + n * 31 % 11 % 4], n, n * 17 % 13 % 4,
+    SELECT n, 'PAY' || n, (${[...METHODS, 'cash']}::text[])[1 + n * 31 % 11 % 4], n + 0.5, n * 17 % 13 % 4,
       (${INSTANTS}::timestamptz[])[1 + n * 7919 % ${INSTANTS.length}::int]
     FROM generate_series(1, ${PAYMENTS}::int) AS n`;
-  await app.sql`UPDATE payment_daily_totals SET writer = 0 WHERE extract(day FROM day) % 2 = 0`;
+  await app.sql`
+    INSERT INTO payment_refunds (payment_id, refund_no, amount, status)
+    SELECT id, 'R' || part || '-' || id, CASE WHEN id % 2 = 0 THEN amount / 2 ELSE amount / 4 END, id % 7 % 3
+    FROM payments, generate_series(1, 2) AS part WHERE id % 3 > 0 AND amount % 2 = 0.5`;
+  await app.sql`
+    INSERT INTO payment_refunds (payment_id, refund_no, amount, status)
+    SELECT id, 'R-' || id, amount, 1 FROM payments WHERE id % 3 > 0 AND amount % 2 > 1`;
+  await app.sql`
+    WITH removed AS (DELETE FROM payment_daily_totals WHERE extract(day FROM day) % 2 = 0 RETURNING *)
+    INSERT INTO payment_daily_totals (day, status, payment_method, refund_state, writer, payments, amount)
+    SELECT day, status, payment_method, refund_state, 0, sum(payments), sum(amount) FROM removed GROUP BY 1, 2, 3, 4`;
 }
 
 interface Filter {
   status?: number[] | undefined;
   payment_method?: string[] | undefined;
+  refund_state?: string[] | undefined;
   start_time?: string | undefined;
   end_time?: string | undefined;
 }
@@ -71,6 +89,7 @@ const filters: fc.Arbitrary<Filter> = fc
   .record({
     status: absent(someOf([0, 1, 2, 3])),
     payment_method: absent(someOf(METHODS)),
+    refund_state: absent(someOf(['none', 'partial', 'full'])),
     range,
   })
   .map(({ range: times, ...filter }) => ({ ...filter, ...times }));
@@ -83,8 +102,20 @@ function searchOf(filter: Filter, page: number, size: number): string {
   return new URLSearchParams(given).toString();
 }
 
+/** Payments with what their refunds add up to. */
+const PAID = `(
+  SELECT *, CASE WHEN refunded = 0 THEN 'none' WHEN refunded < amount THEN 'partial' ELSE 'full' END AS refund_state,
+    CASE WHEN status = 1 THEN amount - reserved ELSE 0.00 END AS refundable
+  FROM payments, LATERAL (
+    SELECT coalesce(sum(amount) FILTER (WHERE status = 1), 0.00) AS refunded,
+      coalesce(sum(amount) FILTER (WHERE status <> 2), 0.00) AS reserved
+    FROM payment_refunds WHERE payment_id = payments.id
+  ) AS refunds
+) AS paid`;
+
 /** How PostgreSQL finds the payments in a plain way; times as README says of written ones. */
-function bruteForce({ status, payment_method, start_time, end_time }: Filter, zone: string) {
+function bruteForce(filter: Filter, zone: string) {
+  const { status, payment_method, refund_state, start_time, end_time } = filter;
   const instant = (text: string, precisions = 0) =>
     text.length === 10
       ? `(timestamp '${text}' + ${precisions} * interval '1 day') AT TIME ZONE '${zone}'`
@@ -93,29 +124,37 @@ function bruteForce({ status, payment_method, start_time, end_time }: Filter, zo
     'true',
     ...(status ? [`status IN (${status})`] : []),
     ...(payment_method ? [`payment_method IN ('${payment_method.join("','")}')`] : []),
+    ...(refund_state ? [`refund_state IN ('${refund_state.join("','")}')`] : []),
     ...(start_time ? [`created_at >= ${instant(start_time)}`] : []),
     ...(end_time ? [`created_at < ${instant(end_time, 1)}`] : []),
   ];
-  return `FROM payments WHERE ${conditions.join(' AND ')}`;
+  return `FROM ${PAID} WHERE ${conditions.join(' AND ')}`;
 }
 
-/** How many days, statuses and methods have other totals than payments, and months than their merged days. */
+/** How many days, statuses, methods and refund states have other totals than payments, and months than their merged days. */
 const WRONG_TOTALS = `
   SELECT count(*) AS wrong FROM (
-    SELECT of, since, status, payment_method FROM (
-      SELECT 'day' AS of, day AS since, status, payment_method, payments, amount FROM payment_daily_totals
+    SELECT of, since, status, payment_method, refund_state FROM (
+      SELECT 'day' AS of, day AS since, status, payment_method, refund_state, payments, amount FROM payment_daily_totals
       UNION ALL
-      SELECT 'day', (created_at AT TIME ZONE 'Asia/Shanghai')::date, status, payment_method, -1, -amount FROM payments
+      SELECT 'day', (created_at AT TIME ZONE 'Asia/Shanghai')::date, status, payment_method,
+        array_position('{none,partial,full}', refund_state) - 1, -1, -amount
+      FROM ${PAID}
       UNION ALL
-      SELECT 'month', month, status, payment_method, payments, amount FROM payment_monthly_totals
+      SELECT 'month', month, status, payment_method, refund_state, payments, amount FROM payment_monthly_totals
       UNION ALL
-      SELECT 'month', date_trunc('month', day::timestamp)::date, status, payment_method, -payments, -amount
+      SELECT 'month', date_trunc('month', day::timestamp)::date, status, payment_method, refund_state, -payments, -amount
       FROM payment_daily_totals WHERE writer = 0
     ) AS both_ways
-    GROUP BY 1, 2, 3, 4 HAVING sum(payments) <> 0 OR sum(amount) <> 0
+    GROUP BY 1, 2, 3, 4, 5 HAVING sum(payments) <> 0 OR sum(amount) <> 0
   ) AS different`;
 
 const Rows = z.array(z.object({ id: z.string() }));
+const Amounts = z.array(
+  z.object({ id: z.string(), amount: z.string(), refunded: z.string(), refundable: z.string() }),
+);
+
+const fenOf = (yuan: string) => BigInt(yuan.replace('.', ''));
 
 describe('every page and total', () => {
   let app: TestApp;
@@ -132,9 +171,9 @@ describe('every page and total', () => {
         fc.integer({ min: 1, max: 100 }),
         zones,
         async (filter, size, zone) => {
-          const rows = Rows.parse(
+          const rows = Amounts.parse(
             await app.sql.query(
-              `SELECT id ${bruteForce(filter, zone)} ORDER BY created_at DESC, id DESC`,
+              `SELECT id, amount, refunded, refundable ${bruteForce(filter, zone)} ORDER BY created_at DESC, id DESC`,
             ),
           );
           const list = async (page: number) =>
@@ -152,10 +191,17 @@ describe('every page and total', () => {
           const numbers = Array.from({ length: last + 2 }, (_, index) => index + 1);
           for (const page of numbers.filter((number) => number < 4 || number > last - 4)) {
             pages += 1;
-            const { total, list: shown } = Page.parse((await list(page)).data);
+            const { total, total_amount, list: shown } = Page.parse((await list(page)).data);
             expect(total).toBe(rows.length);
-            expect(shown.map(({ id }) => id)).toEqual(
-              rows.slice((page - 1) * size, page * size).map(({ id }) => id),
+            expect(fenOf(total_amount)).toBe(
+              rows.reduce((sum, row) => sum + fenOf(row.amount), 0n),
+            );
+            expect(shown).toEqual(
+              rows.slice((page - 1) * size, page * size).map(({ id, refunded, refundable }) => ({
+                id,
+                refunded_amount: refunded,
+                refundable_amount: refundable,
+              })),
             );
           }
         },
@@ -202,7 +248,12 @@ describe('while others write and merge', () => {
           `UPDATE payments SET status = (status + 1) % 4, updated_at = now() WHERE ${mine}`,
           `UPDATE payments SET payment_method = '${pick(METHODS)}', amount = amount + 1 WHERE ${mine}`,
           `UPDATE payments SET created_at = '${pick(INSTANTS)}' WHERE ${mine}`,
-          `DELETE FROM payments WHERE ${mine} AND id % 5 = 0`,
+          `DELETE FROM payments WHERE ${mine} AND id % 5 = 0 AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id)`,
+          `INSERT INTO payment_refunds (payment_id, refund_no, amount, status)
+           SELECT id, left(gen_random_uuid()::text, 30), refundable / ${pick([1, 2, 3])}, ${pick([0, 1, 1, 2])}
+           FROM ${PAID} WHERE ${mine} AND refundable > 1`,
+          `UPDATE payment_refunds SET status = ${pick([1, 2])} WHERE status = 0 AND ${mine.replaceAll('id', 'payment_id')}`,
+          `DELETE FROM payment_refunds WHERE ${mine.replaceAll('id', 'payment_id')}`,
         ];
         const chosen = [pick(changes), pick(changes), pick(changes)];
         await app.sql.transaction(chosen.map((statement) => app.sql.query(statement)));
@@ -219,8 +270,8 @@ describe('while others write and merge', () => {
 
     let snapshots = 0;
     const Wrong = z.tuple([z.object({ wrong: z.string() })]);
-    const Shown = z.tuple([z.object({ total: z.string(), found: Rows })]);
-    const Total = z.tuple([z.object({ total: z.string() })]);
+    const Total = z.object({ total: z.string(), total_amount: z.string() });
+    const Shown = z.tuple([z.object({ ...Total.shape, found: Rows })]);
     const compare = fc.asyncProperty(
       filters,
       fc.integer({ min: 1, max: 30 }),
@@ -233,7 +284,9 @@ describe('while others write and merge', () => {
         const [ours, counted, rows, wrong] = await app.sql.transaction(
           [
             app.sql.query(statement.query, statement.params),
-            app.sql.query(`SELECT count(*) AS total ${plain}`),
+            app.sql.query(
+              `SELECT count(*) AS total, coalesce(sum(amount), 0.00) AS total_amount ${plain}`,
+            ),
             app.sql.query(
               `SELECT id ${plain} ORDER BY created_at DESC, id DESC LIMIT ${size + 1} OFFSET ${(page - 1) * size}`,
             ),
@@ -242,7 +295,7 @@ describe('while others write and merge', () => {
           { isolationLevel: 'RepeatableRead', readOnly: true },
         );
         const [shown] = Shown.parse(ours);
-        expect(shown.total).toBe(Total.parse(counted)[0].total);
+        expect(Total.parse(shown)).toEqual(z.tuple([Total]).parse(counted)[0]);
         expect(shown.found).toEqual(Rows.parse(rows));
         expect(Wrong.parse(wrong)[0].wrong).toBe('0');
         snapshots += 1;
