@@ -8,7 +8,7 @@ import type { Context, ErrorHandler, MiddlewareHandler } from 'hono';
 import { cors } from 'hono/cors';
 import { HTTPException } from 'hono/http-exception';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
-import type * as z from 'zod';
+import * as z from 'zod';
 import { type Bindings, NotConfiguredError } from './env';
 import type { RequestLog } from './log';
 import { isExact } from './money';
@@ -37,7 +37,7 @@ export const ERRORS = {
   40905: [409, '退款尚未结束，不能更正'],
   40906: [409, '该退款今天已做过同样的更正'],
   41300: [413, '请求体过大'],
-  41500: [415, '请求体须为 application/json'],
+  41500: [415, '请求体须为 application/json（UTF-8，未压缩）'],
   42900: [429, '退款请求过于频繁，请稍后重试'],
   50000: [500, '服务器内部错误'],
   50300: [503, '数据库暂时不可用，请稍后重试'],
@@ -163,11 +163,25 @@ export const crossOrigin: MiddlewareHandler<AppEnv> = async function crossOrigin
 
 const MAX_BODY_BYTES = 16 * 1024;
 
-/** Admits a body of at most 16 KiB, counted while reading, that says it is JSON and is valid UTF-8. */
+const UTF_8 = 'charset=(?:utf-?8|"utf-?8")';
+const TOKEN = "[\\w!#$%&'*+.^`|~-]+";
+const VALUE = String.raw`(?:${TOKEN}|"(?:[^"\\]|\\.)*")`;
+/**
+ * application/json with whatever parameters (RFC 9110, 8.3.1), but no charset other than UTF-8: a
+ * proxy or a log that goes by the charset would read other text from the same bytes.
+ */
+const JSON_TYPE = new RegExp(
+  `^application/json[ \\t]*(?:;[ \\t]*(?:(?:${UTF_8}|(?!charset)${TOKEN}=${VALUE})[ \\t]*)?)*$`,
+  'i',
+);
+
+/** Admits a body of at most 16 KiB, counted while reading, that says it is JSON, plainly, and is valid UTF-8. */
 export const jsonBody: MiddlewareHandler<AppEnv> = async function jsonBody(c, next) {
   const bytes = await readBytes(c.req.raw.body);
-  const mediaType = c.req.header('Content-Type')?.split(';')[0]?.trim().toLowerCase();
-  if (mediaType !== 'application/json') throw new ApiError(41500);
+  if (!JSON_TYPE.test(c.req.header('Content-Type') ?? '')) throw new ApiError(41500);
+  // A coding is not undone here; whoever undoes it reads another body.
+  const coding = c.req.header('Content-Encoding') || 'identity';
+  if (coding.toLowerCase() !== 'identity') throw new ApiError(41500);
   try {
     // A lenient decoder would store U+FFFD in place of what the client wrote.
     const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -203,15 +217,18 @@ type Validated<S extends Schemas> = {
 
 /**
  * Validates the given parts of a request and refuses with 40000, naming everything that is wrong
- * in any of them at once. A schema that depends on the deployment is given as a function.
+ * in any of them at once. A schema that depends on the deployment is given as a function. A request
+ * with a body has no parameters in its query unless a schema says so: a field that was put there by
+ * mistake would be ignored.
  */
 export function validate<S extends Schemas>(
   schemas: S | ((env: Bindings) => S),
 ): MiddlewareHandler<AppEnv, string, Validated<S>> {
   return async function validate(c, next) {
-    const given = typeof schemas === 'function' ? schemas(c.env) : schemas;
+    const asked: Schemas = typeof schemas === 'function' ? schemas(c.env) : schemas;
+    const given = asked.json ? { query: NO_PARAMETERS, ...asked } : asked;
     const errors = given.query ? queryErrors(c) : [];
-    if (given.json) errors.push(...numberErrors(await c.req.text()));
+    if (given.json) errors.push(...bodyErrors(await c.req.text()));
     for (const target of ['param', 'query', 'header', 'json'] as const) {
       const schema = given[target];
       if (schema) errors.push(...(await validateTarget(c, target, schema)));
@@ -221,11 +238,10 @@ export function validate<S extends Schemas>(
   };
 }
 
+const NO_PARAMETERS = z.strictObject({});
+
 /** More than any honest request can have, so that an answer is not larger than what it answers. */
 const MAX_ERRORS = 100;
-
-/** With the source text of a number, which the language has (ES2026) and its types do not know yet. */
-type Reviver = (key: string, value: unknown, context?: { source?: string }) => unknown;
 
 type CollectErrors = Hook<unknown, AppEnv, string, Target, Record<never, never>, z.ZodType>;
 
@@ -286,19 +302,40 @@ function queryErrors(c: Context<AppEnv>): FieldError[] {
   return errors;
 }
 
-/** Numbers of more digits than a float keeps: JSON.parse has changed them, or may have. */
-function numberErrors(body: string): FieldError[] {
-  const errors: FieldError[] = [];
-  const look: Reviver = (key, value, context) => {
-    if (typeof value === 'number' && context?.source && !isExact(context.source)) {
-      errors.push({ path: shorten(key), message: '数值的有效数字过多，请改用字符串' });
-    }
-    return value;
-  };
+/** A string, with the colon behind it if it is a key; a number; a character that structures JSON. */
+const JSON_TOKEN = /("[^"\\]*(?:\\.[^"\\]*)*")([ \t\n\r]*:)?|(-?\d[\d.eE+-]*)|[{}[\],]/g;
+
+/**
+ * What JSON.parse passes over: keys that an object has twice, of which another reader may take the
+ * other value, and numbers of more digits than a float keeps, which it has changed, or may have.
+ * Keys are compared as they read once they are unescaped. A deep body takes no stack.
+ */
+function bodyErrors(body: string): FieldError[] {
   try {
-    JSON.parse(body, look);
+    JSON.parse(body);
   } catch {
     // The validator says so.
+    return [];
+  }
+  const errors: FieldError[] = [];
+  /** What is open, from the outside in: how often it has had each key, and where in it we are. */
+  const open: { seen: Map<string, number>; at: string | number }[] = [];
+  const refuse = (message: string) =>
+    errors.push({ path: shorten(open.map(({ at }) => at).join('.')), message });
+  for (const [token, string, colon, number] of body.matchAll(JSON_TOKEN)) {
+    if (errors.length === MAX_ERRORS) break;
+    const inner = open.at(-1);
+    if (token === '{') open.push({ seen: new Map(), at: '' });
+    else if (token === '[') open.push({ seen: new Map(), at: 0 });
+    else if (token === '}' || token === ']') open.pop();
+    else if (token === ',' && typeof inner?.at === 'number') inner.at += 1;
+    else if (number && !isExact(number)) refuse('数值的有效数字过多，请改用字符串');
+    else if (inner && string && colon) {
+      inner.at = String(JSON.parse(string));
+      const times = (inner.seen.get(inner.at) ?? 0) + 1;
+      inner.seen.set(inner.at, times);
+      if (times === 2) refuse('不能重复');
+    }
   }
   return errors;
 }

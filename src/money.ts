@@ -7,6 +7,9 @@ import * as z from 'zod';
 
 const DECIMAL = /^(0|[1-9]\d{0,15})(\.\d{1,2})?$/;
 
+/** A DECIMAL above zero, without look-ahead, which some regex engines do not have. */
+const POSITIVE = String.raw`^(0\.(0[1-9]|[1-9]\d?)|[1-9]\d{0,15}(\.\d{1,2})?)$`;
+
 /** An amount as clients read it: yuan, with its two decimals. */
 export const Amount = z
   .string()
@@ -37,7 +40,7 @@ export const NonNegativeAmount = written
 export const PositiveAmount = written
   .refine((text) => /[1-9]/.test(text), '须大于 0')
   .meta({
-    pattern: DECIMAL.source.replace('^', '^(?=.*[1-9])'),
+    pattern: POSITIVE,
     exclusiveMinimum: 0,
     description: DESCRIPTION,
   });

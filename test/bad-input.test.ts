@@ -283,7 +283,15 @@ describe('POST /payments/:id/refund refuses', () => {
     ['{"amount":"0.00","reason":"退款"}', ['amount']],
     ['{"amount":"NaN","reason":"退款"}', ['amount']],
     ['{"amount":"1.00\\u0000","reason":"退款"}', ['amount']],
+    // Keys that are there twice, so that another reader may take the other value
     ['{"amount":1,"amount":0,"reason":"退款"}', ['amount']],
+    ['{"amount":"1.00","amount":"1.00","reason":"退款"}', ['amount']],
+    ['{"amount":"1.00","\\u0061mount":"100.00","reason":"退款"}', ['amount']],
+    ['{"reason":"a","amount":"1.00","reason":"a","amount" : "2.00"}', ['amount', 'reason']],
+    ['{"amount":"1.00","reason":"退款","":1,"":2}', ['']],
+    ['{"amount":"1.00","reason":"退款","__proto__":1,"__proto__":2}', ['__proto__']],
+    ['{"amount":"1.00","reason":"退款","x":{"y":[{"z":1},{"z":{},"z":[]}]}}', ['x', 'x.y.1.z']],
+    ['[{"amount":1,"reason":1},{"amount":1,"amount":2}]', ['', '1.amount']],
     // Reasons
     ['{"amount":"1.00"}', ['reason']],
     ['{"amount":"1.00","reason":null}', ['reason']],
@@ -299,6 +307,10 @@ describe('POST /payments/:id/refund refuses', () => {
     ['{"amount":"1.00","reason":"a\\u0085b"}', ['reason']],
     ['{"amount":"1.00","reason":"a\\ud800b"}', ['reason']],
     ['{"amount":"1.00","reason":"a\\udc00\\ud800b"}', ['reason']],
+    // text.test.ts has more
+    ['{"amount":"1.00","reason":"\\u200b"}', ['reason']],
+    ['{"amount":"1.00","reason":"\\u2800"}', ['reason']],
+    ['{"amount":"1.00","reason":"\\u202e元001款退"}', ['reason']],
     // Fields that there are not
     ['{"amount":"1.00","reason":"退款","status":1}', ['status']],
     ['{"amount":"1.00","reason":"退款","payment_id":"3"}', ['payment_id']],
@@ -375,6 +387,29 @@ describe('PATCH /payments/:id/refunds/:refund_id refuses', () => {
     }));
 });
 
+describe('a write refuses parameters in the query, which its body does not have', () => {
+  it.each([
+    ['?amount=5', ['amount']],
+    ['?status=1', ['status']],
+    ['?status=', ['status']],
+    ['?a=1&b=2&a=3', ['a', 'b']],
+    ['?x', ['x']],
+    ['?=1', ['']],
+    ['?__proto__=1', ['__proto__']],
+    ['?%ff=1', ['%ff']],
+  ])('%s', async (query, paths) => {
+    const body = { amount: '1.00', reason: '退款' };
+    await expectRefused('POST', `/payments/2/refund${query}`, paths, { body });
+    const settlement = { body: { status: 1 } };
+    await expectRefused('PATCH', `/payments/2/refunds/1${query}`, paths, settlement);
+  });
+
+  it('beside everything else that is wrong', () =>
+    expectRefused('PATCH', '/payments/0/refunds/1?status=1', ['id', 'status', 'x'], {
+      body: { status: 1, x: 1 },
+    }));
+});
+
 describe('the state of what is stored', () => {
   const half = { amount: '50.00', reason: '退款' };
   it.each<[string, string, Call, [number, number, unknown]]>([
@@ -446,6 +481,8 @@ describe('what only looks bad', () => {
     ['white space around it', ' \n\u3000退款\t', '退款'],
     ['quotes and backslashes', `'; DROP TABLE payments; -- "\\`, `'; DROP TABLE payments; -- "\\`],
     ['right-to-left text', 'استرداد', 'استرداد'],
+    ['what looks like a second key', '","reason":"","amount":"', '","reason":"","amount":"'],
+    ['an emoji of several code points', '👨‍👩‍👧', '👨‍👩‍👧'],
   ])('a reason with %s', async (_, reason, kept) => {
     const other = await startApp();
     const id = await insertPayment(other.sql);

@@ -218,14 +218,13 @@ export type RefundRequest = {
     /**
      * Yuan: a decimal string, or a number of at most 15 significant digits; at most two decimals
      * @exclusiveMinimum 0
-     * @pattern ^(?=.*[1-9])(0|[1-9]\d{0,15})(\.\d{1,2})?$
+     * @pattern ^(0\.(0[1-9]|[1-9]\d?)|[1-9]\d{0,15}(\.\d{1,2})?)$
      */
     amount: string | number;
     /**
-     * 退款原因; white space around it is removed
+     * 退款原因; 1 to 255 characters after the white space around it is removed, at least one of them visible; no control characters, none that change the direction of text
      * @minLength 1
-     * @maxLength 255
-     * @pattern ^(?=.*\S)\P{Cc}*$
+     * @pattern ^\s*[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?\s*$
      */
     reason: string;
 };
@@ -392,7 +391,7 @@ export type Error41300 = {
 
 export type Error41500 = {
     code: 41500;
-    message: "请求体须为 application/json";
+    message: "请求体须为 application/json（UTF-8，未压缩）";
     data: null;
     /**
      * @pattern ^[\w-]{1,64}$
@@ -567,13 +566,13 @@ export type ListPaymentsQuery = {
     /**
      * 订单号
      * @maxLength 64
-     * @pattern ^\P{Cc}*$
+     * @pattern ^[^\x00-\x1f\x7f-\x9f]*$
      */
     order_no?: string;
     /**
      * 支付单号
      * @maxLength 50
-     * @pattern ^\P{Cc}*$
+     * @pattern ^[^\x00-\x1f\x7f-\x9f]*$
      */
     payment_no?: string;
     /**
@@ -619,13 +618,13 @@ export type ExportPaymentsQuery = {
     /**
      * 订单号
      * @maxLength 64
-     * @pattern ^\P{Cc}*$
+     * @pattern ^[^\x00-\x1f\x7f-\x9f]*$
      */
     order_no?: string;
     /**
      * 支付单号
      * @maxLength 50
-     * @pattern ^\P{Cc}*$
+     * @pattern ^[^\x00-\x1f\x7f-\x9f]*$
      */
     payment_no?: string;
     /**

@@ -272,6 +272,8 @@ describe('a body', () => {
     'application/json; charset=utf-8',
     'application/json;charset="UTF-8"',
     ' application/json ; x=y',
+    'application/json; charset=utf8;',
+    'application/json; x="a; charset=gbk, b"; charset=utf-8',
   ])('may be said to be %j', async (type) => {
     const response = await refund({ headers: { 'Content-Type': type }, body: bodyOf(100) });
     expect(await codeOf(response)).toBe(40401);
@@ -289,9 +291,49 @@ describe('a body', () => {
     '*/*',
     'text/plain; application/json',
     'application/json, text/plain',
+    // Two headers arrive as one.
+    'application/json; x=y, text/plain',
+    'application/json; x=y, application/json; charset=utf-16',
+    // Another reader would decode the bytes in another way.
+    'application/json; charset=gbk',
+    'application/json; charset="utf-16le"',
+    'application/json; charset=utf-8; Charset=gbk',
+    'application/json; charset',
+    'application/json; charset=',
+    'application/json; charset = gbk',
+    "application/json; charset*=gbk''gbk",
+    'application/json; charset="ut\\f-8"',
   ])('may not be said to be %j', async (type) => {
     const response = await refund({ headers: { 'Content-Type': type }, body: bodyOf(100) });
     expect([response.status, await codeOf(response)]).toEqual([415, 41500]);
+  });
+
+  it('is refused in no time, however many parameters its type has', async () => {
+    const headers = { 'Content-Type': `application/json${'; '.repeat(4000)}x` };
+    expect(await codeOf(await refund({ headers, body: bodyOf(100) }))).toBe(41500);
+  });
+
+  it.each([
+    ['gzip', 41500],
+    ['deflate', 41500],
+    ['br', 41500],
+    ['identity, gzip', 41500],
+    ['x', 41500],
+    ['identity', 40401],
+    ['Identity', 40401],
+    ['', 40401],
+  ])('may not be compressed: with Content-Encoding %j it comes to %i', async (encoding, code) => {
+    const headers = { ...JSON_TYPE, 'Content-Encoding': encoding };
+    expect(await codeOf(await refund({ headers, body: bodyOf(100) }))).toBe(code);
+  });
+
+  it('is searched for keys that are there twice in no time, however deep it is', async () => {
+    const depth = 2000;
+    const body = `${'{"a":1,"a":'.repeat(depth / 2)}${'['.repeat(depth)}${']'.repeat(depth)}${'}'.repeat(depth / 2)}`;
+    const Errors = z.object({ errors: z.array(z.object({ path: z.string() })) });
+    const { data } = await app.call('POST', '/payments/1/refund', Errors, { body });
+    expect(data.errors).toHaveLength(100);
+    expect(data.errors.slice(0, 3).map(({ path }) => path)).toEqual(['a', 'a.a', 'a.a.a']);
   });
 
   it('has to be said to be JSON', async () => {
@@ -361,11 +403,24 @@ describe('a body', () => {
     '1234567890123456',
     '0.1000000000000000055',
     '1.000000000000000e2',
+    '-0.1234567890123456',
+    '1234567890123456E-9',
   ])('with an amount that a float may have changed is refused: %s', async (amount) => {
     const body = `{"amount":${amount},"reason":"退款"}`;
     const reply = await app.call('POST', `/payments/${UNKNOWN}/refund`, anything, { body });
     expect(reply.code).toBe(40000);
     expect(JSON.stringify(reply.data)).toContain('"path":"amount"');
+  });
+
+  it('names where in it such a number is', async () => {
+    const body = '{"status":1,"x":{"y":[2,"1234567890123456",{"z":1234567890123456}]}}';
+    const { data } = await app.call('PATCH', '/payments/1/refunds/1', anything, { body });
+    expect(data).toEqual({
+      errors: [
+        { path: 'x.y.2.z', message: '数值的有效数字过多，请改用字符串' },
+        { path: 'x', message: '未知的参数' },
+      ],
+    });
   });
 
   it('may begin with a byte order mark', async () => {

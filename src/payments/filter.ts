@@ -7,6 +7,7 @@ import { and, type Column, eq, gte, inArray, lt, type SQL, sql } from 'drizzle-o
 import * as z from 'zod';
 import type { Bind } from '../prepared';
 import { paymentRefundTotals, payments } from '../schema';
+import { NO_CONTROL_CHARACTERS } from '../text';
 import { readWrittenTime, timestamptz, type WrittenTime } from '../time';
 import { type Payment, PaymentMethod, PaymentStatus, RefundState, stateNumber } from './payment';
 
@@ -34,8 +35,8 @@ export const once = () =>
 const exactText = (maxLength: number) =>
   once()
     .refine((text) => [...text].length <= maxLength, `最多 ${maxLength} 个字符`)
-    .regex(/^\P{Cc}*$/u, '不能包含控制字符')
-    .meta({ maxLength });
+    .refine((text) => /^\P{Cc}*$/u.test(text), '不能包含控制字符')
+    .meta({ maxLength, pattern: NO_CONTROL_CHARACTERS });
 
 const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
   const known = new Map([...values.values].map((value) => [String(value), value]));

@@ -12,7 +12,7 @@ import { type Database, DeadlineError, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { withPurges } from '../payments/detail-cache';
 import { prepared } from '../prepared';
-import { Reason } from './create';
+import { writtenText } from '../text';
 import {
   isLate,
   type Lock,
@@ -26,7 +26,7 @@ import { RefundPath } from './settle';
 
 /** How the refund ended in truth, and how one knows. */
 export const Correction = z.strictObject(
-  { status: RefundOutcome, reason: Reason },
+  { status: RefundOutcome, reason: writtenText('更正原因') },
   '须为 JSON 对象',
 );
 

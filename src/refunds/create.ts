@@ -13,27 +13,14 @@ import { NonNegativeAmount, PositiveAmount } from '../money';
 import { withPurges } from '../payments/detail-cache';
 import { PaymentPath } from '../payments/payment';
 import { prepared } from '../prepared';
+import { writtenText } from '../text';
 import { isLate, type Lock, lockPayment, mayWrite, type Refund, refundOrNull } from './refund';
-
-/** Length counts code points, as VARCHAR(255) does. */
-export const Reason = z
-  .string({ error: (issue) => (issue.input === undefined ? '必填' : '须为字符串') })
-  .trim()
-  .refine((text) => text.isWellFormed(), '不是有效的 Unicode 文本')
-  .refine((text) => /^\P{Cc}*$/u.test(text), '不能包含控制字符')
-  .refine((text) => 1 <= [...text].length && [...text].length <= 255, '须为 1 到 255 个字符')
-  .meta({
-    pattern: '^(?=.*\\S)\\P{Cc}*$',
-    minLength: 1,
-    maxLength: 255,
-    description: '退款原因; white space around it is removed',
-  });
 
 /** What a client asks for. */
 export const RefundRequest = z.strictObject(
   {
     amount: PositiveAmount,
-    reason: Reason,
+    reason: writtenText('退款原因'),
     refundable_amount: NonNegativeAmount.describe(
       'What the client believes a refund may take: where it differs, 40901. So two people who see the same payment cannot both refund the same part',
     ).optional(),
