@@ -1,7 +1,8 @@
 /**
  * The one definition of a time that a person wrote, and of a time that a client reads.
  * A written time denotes the interval that its precision leaves open: a date is a whole day, a
- * second a whole second. Instants are microseconds since the epoch, which is what TIMESTAMPTZ keeps.
+ * minute a whole minute, a second a whole second. Instants are microseconds since the epoch, which is
+ * what TIMESTAMPTZ keeps.
  */
 import { type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import * as z from 'zod';
@@ -19,15 +20,19 @@ export interface WrittenTime {
 }
 
 const WRITTEN =
-  /^(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,6}))?(Z|[-+ ]\d{2}:\d{2})?)?$/i;
+  /^(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?(Z|[-+ ]\d{2}:\d{2})?)?$/i;
 
 const DAY_MS = 86_400_000;
 const MICROS_PER_MS = 1000n;
+const MICROS_PER_MINUTE = 60_000_000n;
+/** Decimals of a second that TIMESTAMPTZ keeps. */
+const DECIMALS_KEPT = 6;
 
 /**
- * Reads RFC 3339, or the same without an offset, or a date alone; without an offset it is meant in
- * `zone` (IANA). Years 0001 to 9999, at most six decimals. A space stands for the `+` of an offset
- * too, which is what a `+` that nobody encoded becomes in a query string. Null when it is none of these.
+ * Reads RFC 3339, or the same without seconds, or without an offset, or a date alone; without an
+ * offset it is meant in `zone` (IANA). Years 0001 to 9999. At most nine decimals, and those after the
+ * sixth are cut off. A space stands for the `+` of an offset too, which is what a `+` that nobody
+ * encoded becomes in a query string. Null when it is none of these.
  */
 export function readWrittenTime(text: string, zone: string): WrittenTime | null {
   const match = WRITTEN.exec(text);
@@ -43,22 +48,33 @@ export function readWrittenTime(text: string, zone: string): WrittenTime | null 
     };
   }
 
-  if (Number(hour) > 23 || Number(minute) > 59 || Number(second) > 59) return null;
-  const local = date + ((Number(hour) * 60 + Number(minute)) * 60 + Number(second)) * 1000;
+  const seconds = Number(second ?? 0);
+  if (Number(hour) > 23 || Number(minute) > 59 || seconds > 59) return null;
+  const local = date + ((Number(hour) * 60 + Number(minute)) * 60 + seconds) * 1000;
   const offsetMs = offset === undefined ? undefined : readOffset(offset);
   if (offsetMs === null) return null;
   const instant = offsetMs === undefined ? instantOf(local, zone) : local - offsetMs;
-  const from = BigInt(instant) * MICROS_PER_MS + BigInt((decimals ?? '').padEnd(6, '0'));
-  return { from, until: from + 10n ** BigInt(6 - (decimals ?? '').length) };
+  const kept = (decimals ?? '').slice(0, DECIMALS_KEPT);
+  const from = BigInt(instant) * MICROS_PER_MS + BigInt(kept.padEnd(DECIMALS_KEPT, '0'));
+  const precision =
+    second === undefined ? MICROS_PER_MINUTE : 10n ** BigInt(DECIMALS_KEPT - kept.length);
+  return { from, until: from + precision };
+}
+
+/**
+ * What clocks in the zone show at an instant, as if that were UTC; both are microseconds since the
+ * epoch. The difference of two readings is in calendar days, whatever the clocks did meanwhile.
+ */
+export function clockReading(micros: bigint, zone: string): bigint {
+  return micros + BigInt(offsetAt(msOf(micros), zone)) * MICROS_PER_MS;
 }
 
 /** A TIMESTAMPTZ literal. What lies outside the years 1 to 9999 UTC (offsets reach there) is infinitely far. */
 export function timestamptz(micros: bigint): string {
   if (micros < YEAR_1) return '-infinity';
   if (micros >= YEAR_10000) return 'infinity';
-  const ms = Number((micros - modulo(micros, MICROS_PER_MS)) / MICROS_PER_MS);
   const rest = modulo(micros, MICROS_PER_MS).toString().padStart(3, '0');
-  return new Date(ms).toISOString().replace('Z', `${rest}Z`);
+  return new Date(msOf(micros)).toISOString().replace('Z', `${rest}Z`);
 }
 
 /** A column as clients read times: RFC 3339, UTC, milliseconds. Null stays null. */
@@ -120,6 +136,11 @@ function offsetAt(instant: number, zone: string): number {
   const [, sign, hours = '0', minutes = '0', seconds = '0'] = match;
   const magnitude = (Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds);
   return (sign === '-' ? -1 : 1) * magnitude * 1000;
+}
+
+/** The millisecond that a microsecond lies in. */
+function msOf(micros: bigint): number {
+  return Number((micros - modulo(micros, MICROS_PER_MS)) / MICROS_PER_MS);
 }
 
 function modulo(value: bigint, divisor: bigint): bigint {

@@ -153,8 +153,10 @@ describe('GET /payments refuses', () => {
     ['start_time=infinity', ['start_time']],
     ['end_time=2026-11-01T24:00:00Z', ['end_time']],
     ['end_time=2026-11-01T23:59:60Z', ['end_time']],
-    ['end_time=2026-11-01T08:30', ['end_time']],
-    ['end_time=2026-11-01T00:00:00.1234567Z', ['end_time']],
+    ['end_time=2026-11-01T08', ['end_time']],
+    ['end_time=2026-11-01T08:60', ['end_time']],
+    ['end_time=2026-11-01T00:00:00.1234567890Z', ['end_time']],
+    ['start_time=2026-11-01T08:31&end_time=2026-11-01T08:30', ['end_time']],
     ['end_time=2026-11-01T00:00:00%2B24:00', ['end_time']],
     ['end_time=2026-11-01%00', ['end_time']],
     ['start_time=2026-11-02&end_time=2026-11-01', ['end_time']],
@@ -470,6 +472,8 @@ describe('what only looks bad', () => {
     "/payments?order_no='%20OR%201=1--",
     '/payments?start_time=0001-01-01T00:00:00%2B14:00&end_time=9999-12-31T23:59:59-14:00',
     '/payments?start_time=2026-11-01&end_time=2026-11-01',
+    '/payments?start_time=2026-11-01T08:30:59&end_time=2026-11-01%2008:30',
+    '/payments?start_time=2026-11-01T08:30 08:00&end_time=2026-11-01T08:30:00.123456789Z',
     `/payments?page=&${CURSOR}`,
   ])('GET %s', async (path) => {
     const reply = await app.call('GET', path, z.unknown());

@@ -586,11 +586,11 @@ export type ListPaymentsQuery = {
      */
     payment_method?: ("alipay" | "wechat" | "bank")[];
     /**
-     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:mm:ss, without an offset in the deployment's zone
+     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD, YYYY-MM-DD HH:mm or YYYY-MM-DD HH:mm:ss; without an offset it is in the deployment's zone. Decimals of a second, 1 to 9, are cut to microseconds
      */
     start_time?: string;
     /**
-     * 结束时间, inclusive to the precision written
+     * 结束时间, inclusive to the precision written: a date means the whole day, a minute the whole minute
      */
     end_time?: string;
 };
@@ -638,11 +638,11 @@ export type ExportPaymentsQuery = {
      */
     payment_method?: ("alipay" | "wechat" | "bank")[];
     /**
-     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:mm:ss, without an offset in the deployment's zone
+     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD, YYYY-MM-DD HH:mm or YYYY-MM-DD HH:mm:ss; without an offset it is in the deployment's zone. Decimals of a second, 1 to 9, are cut to microseconds
      */
     start_time?: string;
     /**
-     * 结束时间, inclusive to the precision written
+     * 结束时间, inclusive to the precision written: a date means the whole day, a minute the whole minute
      */
     end_time?: string;
 };
@@ -673,11 +673,11 @@ export type GetStatisticsResult = {
 
 export type GetStatisticsQuery = {
     /**
-     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:mm:ss, without an offset in the deployment's zone
+     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD, YYYY-MM-DD HH:mm or YYYY-MM-DD HH:mm:ss; without an offset it is in the deployment's zone. Decimals of a second, 1 to 9, are cut to microseconds
      */
     start_time: string;
     /**
-     * 结束时间, inclusive to the precision written; at most 400 days later
+     * 结束时间, inclusive to the precision written: a date means the whole day, a minute the whole minute; at most 400 days of the deployment's zone later
      */
     end_time: string;
 };

@@ -59,14 +59,15 @@ export const writtenTime = (zone: string) =>
   once().transform((text, context): WrittenTime => {
     const time = readWrittenTime(text, zone);
     if (time) return time;
-    context.addIssue('须为 RFC 3339 时间、YYYY-MM-DD 或 YYYY-MM-DD HH:mm:ss');
+    context.addIssue('须为 RFC 3339 时间、YYYY-MM-DD、YYYY-MM-DD HH:mm 或 YYYY-MM-DD HH:mm:ss');
     return z.NEVER;
   });
 
 /** What the two ends of a range of created_at mean. */
 export const START_TIME =
-  "开始时间 of created_at: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:mm:ss, without an offset in the deployment's zone";
-export const END_TIME = '结束时间, inclusive to the precision written';
+  "开始时间 of created_at: RFC 3339, YYYY-MM-DD, YYYY-MM-DD HH:mm or YYYY-MM-DD HH:mm:ss; without an offset it is in the deployment's zone. Decimals of a second, 1 to 9, are cut to microseconds";
+export const END_TIME =
+  '结束时间, inclusive to the precision written: a date means the whole day, a minute the whole minute';
 
 /** The filters, each of which may be absent; times without an offset are meant in `zone`. */
 export const filterParameters = (zone: string) => ({

@@ -16,7 +16,7 @@ import { json, text } from '../json';
 import { prepared } from '../prepared';
 import { RefundStatus } from '../refunds/refund';
 import { payments } from '../schema';
-import { timestamptz } from '../time';
+import { clockReading, timestamptz } from '../time';
 import { splitRange } from './count';
 import {
   builtOnce,
@@ -30,9 +30,7 @@ import {
 import { PaymentStatus } from './payment';
 
 const MAX_DAYS = 400;
-const MICROS_PER_HOUR = 3_600_000_000n;
-/** Where the clocks go back in between, as many days are an hour longer. */
-const MAX_MICROS = (BigInt(MAX_DAYS) * 24n + 1n) * MICROS_PER_HOUR;
+const MAX_MICROS = BigInt(MAX_DAYS) * 86_400_000_000n;
 
 /** Both times mean what they mean in the list. */
 export const StatisticsQuery = (zone: string) =>
@@ -40,16 +38,22 @@ export const StatisticsQuery = (zone: string) =>
     .strictObject({
       start_time: requiredParameter(writtenTime(zone)).describe(START_TIME),
       end_time: requiredParameter(writtenTime(zone)).describe(
-        `${END_TIME}; at most ${MAX_DAYS} days later`,
+        `${END_TIME}; at most ${MAX_DAYS} days of the deployment's zone later`,
       ),
     })
     .refine(endsAfterStart, ENDS_BEFORE_START)
-    .refine(({ start_time, end_time }) => end_time.until - start_time.from <= MAX_MICROS, {
-      path: ['end_time'],
-      error: `时间范围不能超过 ${MAX_DAYS} 天`,
-      // Beside an unknown parameter, too, but not where there is no range.
-      when: ({ issues }) => issues.every(({ code }) => code === 'unrecognized_keys'),
-    });
+    // By the clocks of the zone: a day that a change of them makes 23 or 25 hours long is one day. And
+    // by the last instant meant, because the next one may be behind an hour, or a day, that they skip.
+    .refine(
+      ({ start_time, end_time }) =>
+        clockReading(end_time.until - 1n, zone) - clockReading(start_time.from, zone) < MAX_MICROS,
+      {
+        path: ['end_time'],
+        error: `时间范围不能超过 ${MAX_DAYS} 天`,
+        // Beside an unknown parameter, too, but not where there is no range.
+        when: ({ issues }) => issues.every(({ code }) => code === 'unrecognized_keys'),
+      },
+    );
 type StatisticsQuery = z.output<ReturnType<typeof StatisticsQuery>>;
 
 const statisticsQueryOf = builtOnce(StatisticsQuery);

@@ -97,10 +97,38 @@ describe('a range', () => {
     const message = '时间范围不能超过 400 天';
     const tooLong = 'start_time=2025-01-01&end_time=2026-02-05';
     expect(await refusal(app, tooLong)).toEqual({ end_time: message });
-    // An hour longer, since the clocks go back twice and forth once in between.
-    const newYork = { TIME_ZONE: 'America/New_York' };
-    expect(await statistics(app, '2026-11-01', '2027-12-05', newYork)).toEqual([]);
     expect(await refusal(app, `${tooLong}&x=1`)).toEqual({ end_time: message, x: '未知的参数' });
+    // Inclusive to the precision written.
+    for (const last of ['2026-02-04T23:59', '2026-02-04T23:59:59', '2026-02-04T23:59:59.999999']) {
+      expect(await statistics(app, '2025-01-01', last)).toEqual([]);
+    }
+    for (const late of ['2026-02-05T00:00', '2026-02-05T00:00:00', '2026-02-05T00:00:00.000000']) {
+      const query = `start_time=2025-01-01&end_time=${late}`;
+      expect(await refusal(app, query), late).toEqual({ end_time: message });
+    }
+  });
+
+  const NEW_YORK = 'America/New_York';
+  it.each([
+    // The clocks go back twice and forth once, so an hour more is 400 days.
+    [NEW_YORK, '2026-11-01', '2027-12-05', '2027-12-06T00:00:00'],
+    [NEW_YORK, '2026-11-01T04:00:00Z', '2027-12-06T04:59:59Z', '2027-12-06T05:00:00Z'],
+    // They go forth twice and back once, so an hour less is.
+    [NEW_YORK, '2026-03-01', '2027-04-04', '2027-04-05T00:00:00'],
+    [NEW_YORK, '2026-03-01T05:00:00Z', '2027-04-05T03:59:59Z', '2027-04-05T04:00:00Z'],
+    // They do both as often.
+    [NEW_YORK, '2026-06-01', '2027-07-05', '2027-07-06T00:00:00'],
+    // Behind the last day they skip midnight, or a whole day.
+    ['America/Sao_Paulo', '2017-09-30', '2018-11-03', '2018-11-04T01:00:00'],
+    ['Pacific/Apia', '2010-11-25', '2011-12-29', '2011-12-31T00:00:00'],
+    // Behind it they show midnight twice, or the last hour of the day.
+    ['America/Havana', '2025-09-27', '2026-10-31', '2026-11-01T00:00:00'],
+    ['America/Sao_Paulo', '2017-01-14', '2018-02-17', '2018-02-18T00:00:00'],
+  ])('has days as the clocks do: in %s from %s to %s', async (zone, start, end, late) => {
+    const env = { TIME_ZONE: zone };
+    expect(await statistics(app, start, end, env)).toEqual([]);
+    const query = new URLSearchParams({ start_time: start, end_time: late }).toString();
+    expect(await refusal(app, query, env)).toEqual({ end_time: '时间范围不能超过 400 天' });
   });
 
   it('needs both ends, in order, and nothing else', async () => {
@@ -110,7 +138,7 @@ describe('a range', () => {
       end_time: '不能早于 start_time',
       page: '未知的参数',
     });
-    const written = '须为 RFC 3339 时间、YYYY-MM-DD 或 YYYY-MM-DD HH:mm:ss';
+    const written = '须为 RFC 3339 时间、YYYY-MM-DD、YYYY-MM-DD HH:mm 或 YYYY-MM-DD HH:mm:ss';
     expect(
       await refusal(app, 'start_time=1&end_time=2026-11-01&end_time=2026-11-02&status=1'),
     ).toEqual({ start_time: written, end_time: '不能重复', status: '未知的参数' });
