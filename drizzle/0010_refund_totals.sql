@@ -13,12 +13,14 @@ BEGIN
     ('payment_callbacks', 'id <= 0'),
     ('payment_callbacks', 'NOT (created_at >= ''0001-01-01 00:00:00+00'' AND created_at < ''10000-01-01 00:00:00+00'')'),
     ('payment_refunds', 'id <= 0 OR amount > 9999999999999999.99'),
-    ('payment_refunds', 'NOT (created_at >= ''0001-01-01 00:00:00+00'' AND created_at < ''10000-01-01 00:00:00+00'')')
+    ('payment_refunds', 'NOT (created_at >= ''0001-01-01 00:00:00+00'' AND created_at < ''10000-01-01 00:00:00+00'')'),
+    ('payment_refund_events', 'NOT (created_at >= ''0001-01-01 00:00:00+00'' AND created_at < ''10000-01-01 00:00:00+00'')')
   LOOP
     EXECUTE format('SELECT string_agg(id::text, '', '') FROM (SELECT id FROM %I WHERE %s ORDER BY id LIMIT 20) AS rows', place.column1, place.column2) INTO ids;
     IF ids IS NOT NULL THEN
       RAISE 'Correct these rows of % before the migration, ids %: %', place.column1, ids, place.column2
-        USING ERRCODE = 'check_violation';
+        USING ERRCODE = 'check_violation',
+          HINT = 'For payment_refund_events: its trigger payment_refund_events_append_only has to be disabled meanwhile.';
     END IF;
   END LOOP;
 END $$;
@@ -52,6 +54,7 @@ ALTER TABLE "payment_monthly_totals" DROP CONSTRAINT "payment_monthly_totals_mon
 ALTER TABLE "payment_monthly_totals" ADD CONSTRAINT "payment_monthly_totals_pk" PRIMARY KEY("month","status","payment_method","refund_state");--> statement-breakpoint
 ALTER TABLE "payment_monthly_totals" ADD CONSTRAINT "payment_monthly_totals_amount_check" CHECK ("payment_monthly_totals"."amount" <> 'NaN');--> statement-breakpoint
 ALTER TABLE "payment_refund_events" ADD COLUMN "reason" varchar(255),
+  ADD CONSTRAINT "payment_refund_events_reason_check" CHECK (btrim("payment_refund_events"."reason") <> ''),
   ADD CONSTRAINT "payment_refund_events_created_at_check" CHECK ("payment_refund_events"."created_at" >= '0001-01-01 00:00:00+00' AND "payment_refund_events"."created_at" < '10000-01-01 00:00:00+00');--> statement-breakpoint
 -- One ALTER TABLE for each table, so that the constraints are checked in one scan of it.
 ALTER TABLE "payment_callbacks"

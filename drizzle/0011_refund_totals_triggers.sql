@@ -23,7 +23,8 @@ BEGIN
   INTO sums FROM payment_refunds WHERE payment_id = of_payment;
   SELECT * INTO before FROM payment_refund_totals WHERE payment_id = of_payment;
 
-  -- A payment that was over-refunded before this guard existed may become less so, step by step.
+  -- Whatever the payment's status is: others may load refunds before they set it. A payment that was
+  -- over-refunded before this guard existed may become less so, step by step.
   IF sums.reserved - payment.amount > greatest(before.reserved - before.amount, 0) THEN
     RAISE 'the refunds of payment % that have not failed would exceed its amount', of_payment
       USING ERRCODE = 'check_violation', TABLE = 'payment_refunds', CONSTRAINT = 'payment_refunds_within_amount';
@@ -49,40 +50,80 @@ BEGIN
 END $$;
 --> statement-breakpoint
 
-CREATE FUNCTION guard_refunds() RETURNS trigger
+-- 0 → 1 and 0 → 2 settle a refund. 1 → 2 and 2 → 1 correct it, with the reason on record. Nothing else moves it.
+CREATE FUNCTION guard_refund_moves() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-  -- 0 → 1 and 0 → 2 settle a refund. 1 → 2 and 2 → 1 correct it, with the reason on record.
-  IF TG_OP = 'UPDATE' AND OLD.status <> NEW.status AND OLD.status <> 0 THEN
-    IF NEW.status = 0 OR NOT EXISTS (
-      SELECT FROM payment_refund_events
-      WHERE refund_id = NEW.id AND from_status = OLD.status AND to_status = NEW.status
-        AND reason IS NOT NULL AND created_at = now()
-    ) THEN
-      RAISE 'refund % cannot go from status % to %', OLD.id, OLD.status, NEW.status
-        USING ERRCODE = 'check_violation', TABLE = 'payment_refunds', CONSTRAINT = 'payment_refunds_legal_move',
-          HINT = 'A correction needs a row with its reason in payment_refund_events, of the same transaction.';
-    END IF;
-  END IF;
-
-  IF TG_OP <> 'INSERT' THEN
-    PERFORM refresh_refund_totals(OLD.payment_id);
-  END IF;
-  IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND NEW.payment_id <> OLD.payment_id) THEN
-    PERFORM refresh_refund_totals(NEW.payment_id);
+  -- The newest event of this transaction has to be that of this very move.
+  IF NEW.status = 0 OR NOT coalesce((
+    SELECT from_status = OLD.status AND to_status = NEW.status AND reason IS NOT NULL
+    FROM payment_refund_events WHERE refund_id = NEW.id AND created_at = now()
+    ORDER BY id DESC LIMIT 1
+  ), false) THEN
+    RAISE 'refund % cannot go from status % to %', OLD.id, OLD.status, NEW.status
+      USING ERRCODE = 'check_violation', TABLE = 'payment_refunds', CONSTRAINT = 'payment_refunds_legal_move',
+        HINT = 'A correction needs a row with its reason in payment_refund_events, of the same transaction.';
   END IF;
   RETURN NULL;
 END $$;
 --> statement-breakpoint
-CREATE TRIGGER payment_refunds_guarded AFTER INSERT OR DELETE OR UPDATE OF payment_id, amount, status ON payment_refunds
-  FOR EACH ROW EXECUTE FUNCTION guard_refunds();
+CREATE TRIGGER payment_refunds_moved AFTER UPDATE OF status ON payment_refunds
+  FOR EACH ROW WHEN (OLD.status <> 0 AND OLD.status <> NEW.status) EXECUTE FUNCTION guard_refund_moves();
+--> statement-breakpoint
+
+-- Once for each payment of a statement, in the order of their ids. SQL of others that changes a refund without
+-- locking its payment first can deadlock with ours, which is then tried again.
+CREATE FUNCTION follow_refunds() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+  CASE TG_OP
+    WHEN 'INSERT' THEN
+      PERFORM refresh_refund_totals(payment_id)
+      FROM (SELECT DISTINCT payment_id FROM new_refunds ORDER BY payment_id) AS changed;
+
+    WHEN 'UPDATE' THEN
+      PERFORM refresh_refund_totals(payment_id)
+      FROM (
+        SELECT DISTINCT payment_id FROM (
+          (SELECT id, payment_id, amount, status FROM new_refunds EXCEPT SELECT id, payment_id, amount, status FROM old_refunds)
+          UNION ALL
+          (SELECT id, payment_id, amount, status FROM old_refunds EXCEPT SELECT id, payment_id, amount, status FROM new_refunds)
+        ) AS change
+        ORDER BY payment_id
+      ) AS changed;
+
+    WHEN 'DELETE' THEN
+      PERFORM refresh_refund_totals(payment_id)
+      FROM (SELECT DISTINCT payment_id FROM old_refunds ORDER BY payment_id) AS changed;
+
+    WHEN 'TRUNCATE' THEN
+      UPDATE payment_refund_totals SET reserved = 0, succeeded = 0;
+  END CASE;
+  RETURN NULL;
+END $$;
+--> statement-breakpoint
+CREATE TRIGGER payment_refunds_inserted AFTER INSERT ON payment_refunds
+  REFERENCING NEW TABLE AS new_refunds
+  FOR EACH STATEMENT EXECUTE FUNCTION follow_refunds();
+--> statement-breakpoint
+CREATE TRIGGER payment_refunds_updated AFTER UPDATE ON payment_refunds
+  REFERENCING OLD TABLE AS old_refunds NEW TABLE AS new_refunds
+  FOR EACH STATEMENT EXECUTE FUNCTION follow_refunds();
+--> statement-breakpoint
+CREATE TRIGGER payment_refunds_deleted AFTER DELETE ON payment_refunds
+  REFERENCING OLD TABLE AS old_refunds
+  FOR EACH STATEMENT EXECUTE FUNCTION follow_refunds();
+--> statement-breakpoint
+CREATE TRIGGER payment_refunds_truncated AFTER TRUNCATE ON payment_refunds
+  FOR EACH STATEMENT EXECUTE FUNCTION follow_refunds();
 --> statement-breakpoint
 
 CREATE FUNCTION follow_refunded_payment() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-  -- Most payments have no refund and so no row to follow.
-  IF NEW.status = 3 OR EXISTS (SELECT FROM payment_refund_totals WHERE payment_id = NEW.id) THEN
+  -- Most payments have no refund and so no row to follow. A snapshot that is older than this statement may not
+  -- show the row; then the refresh meets it all the same, and fails with serialization_failure.
+  IF NEW.status = 3 OR current_setting('transaction_isolation') <> 'read committed' OR EXISTS (SELECT FROM payment_refund_totals WHERE payment_id = NEW.id) THEN
     PERFORM refresh_refund_totals(NEW.id);
   END IF;
   RETURN NULL;
@@ -160,18 +201,6 @@ CREATE TRIGGER payment_refund_totals_deleted AFTER DELETE ON payment_refund_tota
 --> statement-breakpoint
 CREATE TRIGGER payment_refund_totals_truncated AFTER TRUNCATE ON payment_refund_totals
   FOR EACH STATEMENT EXECUTE FUNCTION follow_refund_totals();
---> statement-breakpoint
-
--- A truncation of the refunds fires no row trigger.
-CREATE FUNCTION follow_truncated_refunds() RETURNS trigger
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-BEGIN
-  UPDATE payment_refund_totals SET reserved = 0, succeeded = 0;
-  RETURN NULL;
-END $$;
---> statement-breakpoint
-CREATE TRIGGER payment_refunds_truncated AFTER TRUNCATE ON payment_refunds
-  FOR EACH STATEMENT EXECUTE FUNCTION follow_truncated_refunds();
 --> statement-breakpoint
 
 -- As before, with the refund state: payments are counted in state 0.
@@ -268,8 +297,8 @@ END $$;
 
 -- They run with their owner's rights. Who may execute a trigger function matters when a trigger is
 -- created, not when it fires.
-REVOKE EXECUTE ON FUNCTION refresh_refund_totals(bigint), guard_refunds(), follow_refunded_payment(),
-  follow_refund_totals(), follow_truncated_refunds() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION refresh_refund_totals(bigint), guard_refund_moves(), follow_refunds(),
+  follow_refunded_payment(), follow_refund_totals() FROM PUBLIC;
 --> statement-breakpoint
 
 -- What is already there. The rows below move the totals by the trigger on their table. A payment whose

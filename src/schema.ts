@@ -101,6 +101,12 @@ export const paymentCallbacks = pgTable(
     index('idx_payment_callbacks_payment_id').on(table.paymentId),
     index('idx_payment_callbacks_status').on(table.status),
     index('idx_payment_callbacks_created_at').on(table.createdAt),
+    // With it, a page of what belongs to one payment is read without sorting all that belongs to it.
+    index('idx_payment_callbacks_payment_id_created_at_id').on(
+      table.paymentId,
+      table.createdAt.desc().nullsFirst(),
+      table.id.desc().nullsFirst(),
+    ),
   ],
 );
 
@@ -130,6 +136,11 @@ export const paymentRefunds = pgTable(
     index('idx_payment_refunds_payment_id').on(table.paymentId),
     index('idx_payment_refunds_status').on(table.status),
     index('idx_payment_refunds_created_at').on(table.createdAt),
+    index('idx_payment_refunds_payment_id_created_at_id').on(
+      table.paymentId,
+      table.createdAt.desc().nullsFirst(),
+      table.id.desc().nullsFirst(),
+    ),
   ],
 );
 
@@ -154,6 +165,7 @@ export const paymentRefundEvents = pgTable(
   },
   (table) => [
     check('payment_refund_events_created_at_check', isShowable(table.createdAt)),
+    check('payment_refund_events_reason_check', sql`btrim(${table.reason}) <> ''`),
     index('idx_payment_refund_events_refund_id').on(table.refundId),
   ],
 );

@@ -15,6 +15,9 @@ import { describeError, writeLog } from '../log';
 /** What one statement merges at most. It bounds how long a writer can wait: about 0.1 s. */
 const MAX_ROWS = 10_000;
 
+/** How long the cron waits for another merge. */
+const LOCK_PAUSE_MS = 500;
+
 /** Cloudflare ends a cron after 15 minutes. */
 const CRON_MS = 10 * 60_000;
 
@@ -35,8 +38,12 @@ export async function mergeDailyTotals(_: ScheduledController, env: Bindings): P
   const until = Date.now() + CRON_MS;
   let merged = 0;
   try {
-    for (let rows = MAX_ROWS; rows === MAX_ROWS && Date.now() < until; merged += rows) {
-      rows = await mergeSome(settings(env), sql`day < payment_day(now())`);
+    for (let more = true; more && Date.now() < until; ) {
+      const { removed, locked } = await mergeSome(settings(env), sql`day < payment_day(now())`);
+      merged += removed;
+      more = removed === MAX_ROWS || !locked;
+      // Another merge is at work, and over in a moment.
+      if (!locked) await new Promise((resolve) => setTimeout(resolve, LOCK_PAUSE_MS));
     }
     writeLog('info', 'daily_totals_merged', { rows: merged });
   } catch (error) {
@@ -54,7 +61,7 @@ export function mergeIfNeeded(c: Context<AppEnv>, unmergedRows: number): void {
   startedAt = Date.now();
   c.executionCtx.waitUntil(
     mergeSome(settings(c.env), sql`true`).then(
-      (rows) => writeLog('info', 'daily_totals_merged', { rows }),
+      ({ removed }) => writeLog('info', 'daily_totals_merged', { rows: removed }),
       (error: unknown) =>
         writeLog('warn', 'daily_totals_not_merged', { rows: 0, error: describeError(error) }),
     ),
@@ -62,7 +69,7 @@ export function mergeIfNeeded(c: Context<AppEnv>, unmergedRows: number): void {
 }
 
 /**
- * Merges up to MAX_ROWS rows of some days and returns their number. One statement: rows leave and their sum arrives in
+ * Merges up to MAX_ROWS rows of some days and returns their number, and whether no other merge was at work. One statement: rows leave and their sum arrives in
  * one commit, and any snapshot has either. What leaves is what DELETE returns, the newest version of a
  * row, even one younger than the statement's snapshot; being locked, it does not change any more.
  * The row of a transaction in progress is passed over. To wait for it could be a deadlock, since
@@ -71,13 +78,17 @@ export function mergeIfNeeded(c: Context<AppEnv>, unmergedRows: number): void {
  * of ours uses, is it told to try again.
  * A sum of zero makes no row; a merged row that has become zero goes with the next run.
  */
-async function mergeSome(configured: Settings, days: SQL): Promise<number> {
+async function mergeSome(
+  configured: Settings,
+  days: SQL,
+): Promise<{ removed: number; locked: boolean }> {
   const db = connect(configured, AbortSignal.timeout(configured.DATABASE_TIMEOUT_MS));
-  const { rows } = await db.execute<{ removed: number }>(sql`
-    WITH picked AS (
+  const { rows } = await db.execute<{ removed: number; locked: boolean }>(sql`
+    WITH lock AS MATERIALIZED (
+      SELECT pg_try_advisory_xact_lock(${ADVISORY_LOCK}) AS held
+    ), picked AS (
       SELECT day, status, payment_method, refund_state, writer FROM payment_daily_totals
-      WHERE (SELECT pg_try_advisory_xact_lock(${ADVISORY_LOCK}))
-        AND ${days} AND (writer <> ${MERGED} OR (payments = 0 AND amount = 0))
+      WHERE (SELECT held FROM lock) AND ${days} AND (writer <> ${MERGED} OR (payments = 0 AND amount = 0))
       ORDER BY day LIMIT ${MAX_ROWS}
       FOR UPDATE SKIP LOCKED
     ), removed AS (
@@ -92,6 +103,8 @@ async function mergeSome(configured: Settings, days: SQL): Promise<number> {
       ON CONFLICT (day, status, payment_method, refund_state, writer) DO UPDATE
       SET payments = kept.payments + excluded.payments, amount = kept.amount + excluded.amount
     )
-    SELECT count(*)::int AS removed FROM removed`);
-  return rows[0]?.removed ?? 0;
+    SELECT (SELECT count(*)::int FROM removed) AS removed, held AS locked FROM lock`);
+  const [merge] = rows;
+  if (!merge) throw new Error('a SELECT from one row has one row');
+  return merge;
 }
