@@ -10,6 +10,7 @@ import { health } from './health';
 import { ApiError, type AppEnv, answerError, crossOrigin, noStore, requestId } from './http';
 import { requestLog } from './log';
 import { getOpenApi } from './openapi';
+import { listCallbacks } from './payments/callbacks';
 import { mergeDailyTotals } from './payments/daily-totals';
 import { getPayment } from './payments/detail';
 import { purgeQueued } from './payments/detail-cache';
@@ -18,6 +19,7 @@ import { listPayments } from './payments/list';
 import { getStatistics } from './payments/statistics';
 import { correctRefund } from './refunds/correct';
 import { createRefund } from './refunds/create';
+import { listRefunds } from './refunds/list';
 import { settleRefund } from './refunds/settle';
 
 /** Exported for what looks at its routes; requests come in by the default export. */
@@ -46,6 +48,8 @@ const routes = app
   .route('/', exportPayments)
   .route('/', getStatistics)
   .route('/', getPayment)
+  .route('/', listCallbacks)
+  .route('/', listRefunds)
   .route('/', createRefund)
   .route('/', settleRefund)
   .route('/', correctRefund);

@@ -9,14 +9,17 @@ import type { Scope } from './auth';
 import { Readiness } from './health';
 import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID, UNKNOWN_OUTCOME } from './http';
 import { Amount } from './money';
-import { Callback, DetailRefund, PaymentDetail, RefundEvent } from './payments/detail';
+import { CallbackPage } from './payments/callbacks';
+import { ChildrenQuery } from './payments/children';
+import { PaymentDetail } from './payments/detail';
 import { ExportQuery } from './payments/export';
 import { ListQuery, PaymentPage } from './payments/list';
-import { IdText, Payment, PaymentPath, PaymentStatus } from './payments/payment';
+import { Callback, IdText, Payment, PaymentPath, PaymentStatus } from './payments/payment';
 import { Day, Paid, PaymentStatistics, Refunded, StatisticsQuery } from './payments/statistics';
 import { Correction } from './refunds/correct';
 import { MAX_ACTIVE, MAX_REFUNDS, RefundHeaders, RefundRequest } from './refunds/create';
-import { Refund, RefundOutcome, RefundStatus } from './refunds/refund';
+import { RefundPage } from './refunds/list';
+import { DetailRefund, Refund, RefundEvent, RefundOutcome, RefundStatus } from './refunds/refund';
 import { RefundPath, Settlement } from './refunds/settle';
 import { UtcTime } from './time';
 
@@ -38,7 +41,9 @@ const ANSWERS = {
   PaymentPage,
   PaymentDetail,
   Callback,
+  CallbackPage,
   DetailRefund,
+  RefundPage,
   RefundEvent,
   Refund,
   PaymentStatistics,
@@ -126,7 +131,7 @@ function operations(): Record<string, Operation> {
       examples: {
         page: 2,
         size: 20,
-        cursor: 'MjAyNi0xMS0yMlQwMjowMzowNC4xMjM0NTZaIDQy',
+        cursor: 'MTc5NTMxMjk4NDEyMzQ1NiA0Mg',
         ...FILTERS,
       },
       success: {
@@ -186,7 +191,7 @@ function operations(): Record<string, Operation> {
     },
     'GET /payments/:id': {
       operationId: 'getPayment',
-      summary: 'A payment (支付记录详情) with its callbacks and refunds, oldest first',
+      summary: 'A payment (支付记录详情) with its newest callbacks and refunds, oldest first',
       scope: 'payments:read',
       param: PaymentPath,
       headers: ['Cache-Control'],
@@ -196,6 +201,46 @@ function operations(): Record<string, Operation> {
           description: 'The payment',
           ...envelope('获取成功', ref('PaymentDetail'), PAYMENT_DETAIL),
           headers: ['Cache-Status'],
+        },
+      },
+      errors: [...READING, 40401],
+    },
+    'GET /payments/:id/callbacks': {
+      operationId: 'listCallbacks',
+      summary: 'All callbacks of a payment, newest first',
+      description: 'Unknown parameters are refused. An empty value counts as absent.',
+      scope: 'payments:read',
+      param: PaymentPath,
+      query: ChildrenQuery,
+      examples: { id: PAYMENT.id, size: 20, cursor: CHILDREN_CURSOR },
+      success: {
+        200: {
+          description: 'A page, and the total of all of them',
+          ...envelope('获取成功', ref('CallbackPage'), {
+            total: 1,
+            list: PAYMENT_DETAIL.callbacks,
+            next_cursor: null,
+          }),
+        },
+      },
+      errors: [...READING, 40401],
+    },
+    'GET /payments/:id/refunds': {
+      operationId: 'listRefunds',
+      summary: 'All refunds of a payment, newest first, with who did what to them',
+      description: 'Unknown parameters are refused. An empty value counts as absent.',
+      scope: 'payments:read',
+      param: PaymentPath,
+      query: ChildrenQuery,
+      examples: { id: PAYMENT.id, size: 20, cursor: CHILDREN_CURSOR },
+      success: {
+        200: {
+          description: 'A page, and the total of all of them',
+          ...envelope('获取成功', ref('RefundPage'), {
+            total: 1,
+            list: PAYMENT_DETAIL.refunds,
+            next_cursor: null,
+          }),
         },
       },
       errors: [...READING, 40401],
@@ -268,6 +313,8 @@ function operations(): Record<string, Operation> {
 
 const REQUEST = '0d9f6f0e-3c55-4d0f-9d0c-0c1f8a1f7c11';
 
+const CHILDREN_CURSOR = 'ODQ4NjY4MTY0MTIzNDU2IDQy';
+
 const FILTERS = {
   order_no: 'ORD202611220001',
   payment_no: 'PAY202611220001',
@@ -308,6 +355,7 @@ const PAYMENT_DETAIL = {
   order_id: '1987654321012345678',
   refund_time: null,
   updated_at: '2026-11-22T02:03:09.000Z',
+  callbacks_total: 1,
   callbacks: [
     {
       id: '7',
@@ -316,9 +364,11 @@ const PAYMENT_DETAIL = {
       created_at: '2026-11-22T02:03:09.000Z',
     },
   ],
+  refunds_total: 1,
   refunds: [
     {
       ...OF_PAYMENT,
+      events_total: 1,
       events: [
         {
           actor: 'finance@example.com',

@@ -69,6 +69,11 @@ export function clockReading(micros: bigint, zone: string): bigint {
   return micros + BigInt(offsetAt(msOf(micros), zone)) * MICROS_PER_MS;
 }
 
+/** Whether an instant, in microseconds since the epoch, lies in the years that RFC 3339 has. */
+export function isShowable(micros: bigint): boolean {
+  return YEAR_1 <= micros && micros < YEAR_10000;
+}
+
 /** A TIMESTAMPTZ literal. What lies outside the years 1 to 9999 UTC (offsets reach there) is infinitely far. */
 export function timestamptz(micros: bigint): string {
   if (micros < YEAR_1) return '-infinity';

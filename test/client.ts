@@ -57,6 +57,14 @@ export type Payment = {
      */
     payment_time: Time | null;
     created_at: Time;
+    /**
+     * 已退款金额: the sum of the refunds that succeeded
+     */
+    refunded_amount: Amount;
+    /**
+     * What a refund may still take; 0.00 unless the status is 1
+     */
+    refundable_amount: Amount;
 };
 
 export type PaymentPage = {
@@ -66,6 +74,11 @@ export type PaymentPage = {
      * @maximum 9007199254740991
      */
     total: number;
+    /**
+     * 总金额 of all of them, yuan; it may have more digits than any single amount
+     * @pattern ^\d+\.\d{2}$
+     */
+    total_amount: string;
     list: Payment[];
     /**
      * Continues after the last row; null at the end
@@ -96,6 +109,14 @@ export type PaymentDetail = {
     payment_time: Time | null;
     created_at: Time;
     /**
+     * 已退款金额: the sum of the refunds that succeeded
+     */
+    refunded_amount: Amount;
+    /**
+     * What a refund may still take; 0.00 unless the status is 1
+     */
+    refundable_amount: Amount;
+    /**
      * 退款时间
      */
     refund_time: Time | null;
@@ -104,10 +125,26 @@ export type PaymentDetail = {
      */
     updated_at: Time | null;
     /**
-     * What a refund may still take; 0.00 unless the status is 1
+     * All callbacks, shown here or not
+     * @minimum 0
+     * @maximum 9007199254740991
      */
-    refundable_amount: Amount;
+    callbacks_total: number;
+    /**
+     * The newest 200, oldest first. Where callbacks_total is larger, GET /payments/{id}/callbacks has the others
+     * @maxItems 200
+     */
     callbacks: Callback[];
+    /**
+     * All refunds, shown here or not
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    refunds_total: number;
+    /**
+     * The newest 200, oldest first. Where refunds_total is larger, GET /payments/{id}/refunds has the others
+     * @maxItems 200
+     */
     refunds: DetailRefund[];
 };
 
@@ -124,6 +161,20 @@ export type Callback = {
     created_at: Time;
 };
 
+export type CallbackPage = {
+    /**
+     * 总记录数
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    total: number;
+    list: Callback[];
+    /**
+     * Continues after the last row; null at the end
+     */
+    next_cursor: string | null;
+};
+
 export type DetailRefund = {
     id: Id;
     /**
@@ -137,7 +188,31 @@ export type DetailRefund = {
     reason: string | null;
     status: RefundStatus;
     created_at: Time;
+    /**
+     * All events, shown here or not
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    events_total: number;
+    /**
+     * The newest 50, oldest first
+     * @maxItems 50
+     */
     events: RefundEvent[];
+};
+
+export type RefundPage = {
+    /**
+     * 总记录数
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    total: number;
+    list: DetailRefund[];
+    /**
+     * Continues after the last row; null at the end
+     */
+    next_cursor: string | null;
 };
 
 export type RefundEvent = {
@@ -151,6 +226,10 @@ export type RefundEvent = {
     from_status: RefundStatus | null;
     to_status: RefundStatus;
     request_id: string;
+    /**
+     * Of a correction; null for any other move
+     */
+    reason: string | null;
     created_at: Time;
 };
 
@@ -227,6 +306,12 @@ export type RefundRequest = {
      * @pattern ^\s*[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?\s*$
      */
     reason: string;
+    /**
+     * What the client believes a refund may take: where it differs, 40901. So two people who see the same payment cannot both refund the same part
+     * @minimum 0
+     * @pattern ^(0|[1-9]\d{0,15})(\.\d{1,2})?$
+     */
+    refundable_amount?: string | number;
 };
 
 export type Settlement = {
@@ -234,6 +319,19 @@ export type Settlement = {
      * 1 成功, 2 失败
      */
     status: 1 | 2;
+};
+
+export type Correction = {
+    /**
+     * 1 成功, 2 失败
+     */
+    status: 1 | 2;
+    /**
+     * 更正原因; 1 to 255 characters after the white space around it is removed, at least one of them visible; no control characters, none that change the direction of text
+     * @minLength 1
+     * @pattern ^\s*[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?\s*$
+     */
+    reason: string;
 };
 
 export type Error40000 = {
@@ -347,6 +445,11 @@ export type Error40901 = {
          * @pattern ^(0|[1-9]\d{0,15})\.\d{2}$
          */
         refundable_amount: string;
+        /**
+         * Of a correction: how much is missing
+         * @pattern ^(0|[1-9]\d{0,15})\.\d{2}$
+         */
+        missing_amount?: string;
     };
     /**
      * @pattern ^[\w-]{1,64}$
@@ -373,6 +476,43 @@ export type Error40903 = {
          */
         status: 1 | 2;
     };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error40904 = {
+    code: 40904;
+    message: "退款笔数已达上限";
+    /**
+     * 50 refunds that have not failed, 200 in all
+     */
+    data: {
+        limit: 50 | 200;
+    };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error40905 = {
+    code: 40905;
+    message: "退款尚未结束，不能更正";
+    data: {
+        status: 0;
+    };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error40906 = {
+    code: 40906;
+    message: "该退款今天已做过同样的更正";
+    data: null;
     /**
      * @pattern ^[\w-]{1,64}$
      */
@@ -411,8 +551,13 @@ export type Error42900 = {
 
 export type Error50000 = {
     code: 50000;
-    message: "服务器内部错误";
-    data: null;
+    message: "服务器内部错误" | "服务器内部错误，退款可能已经创建：请先按 refund_no 查询，确认没有后再重新提交";
+    /**
+     * Of a refund: the refund_no by which to find out whether it was made
+     */
+    data: {
+        refund_no: string;
+    } | null;
     /**
      * @pattern ^[\w-]{1,64}$
      */
@@ -421,7 +566,7 @@ export type Error50000 = {
 
 export type Error50300 = {
     code: 50300;
-    message: "数据库暂时不可用，请稍后重试";
+    message: "数据库暂时不可用，请稍后重试" | "数据库暂时不可用，退款可能已经创建：请先按 refund_no 查询，确认没有后再重新提交";
     /**
      * Of a refund: the refund_no by which to find out whether it was made
      */
@@ -459,7 +604,7 @@ export type Error50302 = {
 
 export type Error50400 = {
     code: 50400;
-    message: "数据库响应超时，请稍后重试";
+    message: "数据库响应超时，请稍后重试" | "数据库响应超时，退款可能已经创建：请先按 refund_no 查询，确认没有后再重新提交";
     /**
      * Of a refund: the refund_no by which to find out whether it was made
      */
@@ -586,6 +731,11 @@ export type ListPaymentsQuery = {
      */
     payment_method?: ("alipay" | "wechat" | "bank")[];
     /**
+     * 退款情况, by refunded_amount: none 未退款, partial 部分退款, full 全额退款
+     * @minItems 1
+     */
+    refund_state?: ("none" | "partial" | "full")[];
+    /**
      * 开始时间 of created_at: RFC 3339, YYYY-MM-DD, YYYY-MM-DD HH:mm or YYYY-MM-DD HH:mm:ss; without an offset it is in the deployment's zone. Decimals of a second, 1 to 9, are cut to microseconds
      */
     start_time?: string;
@@ -637,6 +787,11 @@ export type ExportPaymentsQuery = {
      * @minItems 1
      */
     payment_method?: ("alipay" | "wechat" | "bank")[];
+    /**
+     * 退款情况, by refunded_amount: none 未退款, partial 部分退款, full 全额退款
+     * @minItems 1
+     */
+    refund_state?: ("none" | "partial" | "full")[];
     /**
      * 开始时间 of created_at: RFC 3339, YYYY-MM-DD, YYYY-MM-DD HH:mm or YYYY-MM-DD HH:mm:ss; without an offset it is in the deployment's zone. Decimals of a second, 1 to 9, are cut to microseconds
      */
@@ -735,6 +890,96 @@ export type GetPaymentVariables = {
     headers?: GetPaymentHeaders;
 };
 
+export type ListCallbacksResult = {
+    code: 0;
+    message: "获取成功";
+    data: CallbackPage;
+};
+
+export type ListCallbacksPath = {
+    /**
+     * 支付记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    id: string;
+};
+
+export type ListCallbacksQuery = {
+    /**
+     * 每页数量
+     * @minimum 1
+     * @maximum 100
+     */
+    size?: number;
+    /**
+     * The next_cursor of the page before
+     */
+    cursor?: string;
+};
+
+export type ListCallbacksHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type ListCallbacksResponseHeaders = {
+    xRequestId: string;
+};
+
+export type ListCallbacksVariables = {
+    path: ListCallbacksPath;
+    query?: ListCallbacksQuery;
+    headers?: ListCallbacksHeaders;
+};
+
+export type ListRefundsResult = {
+    code: 0;
+    message: "获取成功";
+    data: RefundPage;
+};
+
+export type ListRefundsPath = {
+    /**
+     * 支付记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    id: string;
+};
+
+export type ListRefundsQuery = {
+    /**
+     * 每页数量
+     * @minimum 1
+     * @maximum 100
+     */
+    size?: number;
+    /**
+     * The next_cursor of the page before
+     */
+    cursor?: string;
+};
+
+export type ListRefundsHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type ListRefundsResponseHeaders = {
+    xRequestId: string;
+};
+
+export type ListRefundsVariables = {
+    path: ListRefundsPath;
+    query?: ListRefundsQuery;
+    headers?: ListRefundsHeaders;
+};
+
 export type CreateRefundResult = {
     code: 0;
     message: "创建成功";
@@ -814,6 +1059,45 @@ export type SettleRefundVariables = {
     headers?: SettleRefundHeaders;
 };
 
+export type CorrectRefundResult = {
+    code: 0;
+    message: "更新成功";
+    data: Refund;
+};
+
+export type CorrectRefundPath = {
+    /**
+     * 支付记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    id: string;
+    /**
+     * 退款记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    refund_id: string;
+};
+
+export type CorrectRefundBody = Correction;
+
+export type CorrectRefundHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type CorrectRefundResponseHeaders = {
+    xRequestId: string;
+};
+
+export type CorrectRefundVariables = {
+    path: CorrectRefundPath;
+    body: CorrectRefundBody;
+    headers?: CorrectRefundHeaders;
+};
+
 /**
  * Per-operation `args`/`result` shapes (plus `kind: 'sse'` for event streams) — the
  * type-level companion of `OPERATIONS` that gives `createClient<Ops>` its typed methods.
@@ -888,6 +1172,28 @@ export type Ops = {
             xRequestId: string;
         };
     };
+    listCallbacks: {
+        args: {
+            path: ListCallbacksPath;
+            query?: ListCallbacksQuery;
+            headers?: ListCallbacksHeaders;
+        };
+        result: ListCallbacksResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    listRefunds: {
+        args: {
+            path: ListRefundsPath;
+            query?: ListRefundsQuery;
+            headers?: ListRefundsHeaders;
+        };
+        result: ListRefundsResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
     createRefund: {
         args: {
             path: CreateRefundPath;
@@ -911,6 +1217,17 @@ export type Ops = {
             xRequestId: string;
         };
     };
+    correctRefund: {
+        args: {
+            path: CorrectRefundPath;
+            body: CorrectRefundBody;
+            headers?: CorrectRefundHeaders;
+        };
+        result: CorrectRefundResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
 };
 
 /**
@@ -922,12 +1239,15 @@ export const OPERATIONS = {
     getHealth: { id: "getHealth", method: "GET", path: "/health", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getReadiness: { id: "getReadiness", method: "GET", path: "/health/ready", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getOpenApi: { id: "getOpenApi", method: "GET", path: "/openapi.json", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
-    listPayments: { id: "listPayments", method: "GET", path: "/payments", params: [{ name: "page", in: "query" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
-    exportPayments: { id: "exportPayments", method: "GET", path: "/payments/export", params: [{ name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "content-disposition", key: "contentDisposition", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
+    listPayments: { id: "listPayments", method: "GET", path: "/payments", params: [{ name: "page", in: "query" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "refund_state", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    exportPayments: { id: "exportPayments", method: "GET", path: "/payments/export", params: [{ name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "refund_state", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "content-disposition", key: "contentDisposition", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     getStatistics: { id: "getStatistics", method: "GET", path: "/payments/statistics", params: [{ name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getPayment: { id: "getPayment", method: "GET", path: "/payments/{id}", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }, { name: "Cache-Control", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "cache-status", key: "cacheStatus", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
+    listCallbacks: { id: "listCallbacks", method: "GET", path: "/payments/{id}/callbacks", params: [{ name: "id", in: "path" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    listRefunds: { id: "listRefunds", method: "GET", path: "/payments/{id}/refunds", params: [{ name: "id", in: "path" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     createRefund: { id: "createRefund", method: "POST", path: "/payments/{id}/refund", params: [{ name: "id", in: "path" }, { name: "Idempotency-Key", in: "header" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "idempotent-replayed", key: "idempotentReplayed", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
-    settleRefund: { id: "settleRefund", method: "PATCH", path: "/payments/{id}/refunds/{refund_id}", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] }
+    settleRefund: { id: "settleRefund", method: "PATCH", path: "/payments/{id}/refunds/{refund_id}", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    correctRefund: { id: "correctRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/correction", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] }
 } as const satisfies Record<string, OperationDescriptor>;
 
 export type OperationId = (typeof OPERATIONS)[keyof typeof OPERATIONS]["id"];
@@ -2559,4 +2879,4 @@ export function createClient<
 export const client = createClient<Ops, OperationId, OperationPath, string>(OPERATIONS, { serverUrl: "/", clientHeader: "redocly-client-generator" });
 
 export const { configure, use } = client;
-export const { getHealth, getReadiness, getOpenApi, listPayments, exportPayments, getStatistics, getPayment, createRefund, settleRefund } = client;
+export const { getHealth, getReadiness, getOpenApi, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, createRefund, settleRefund, correctRefund } = client;

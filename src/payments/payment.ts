@@ -1,7 +1,9 @@
 /** The Payment that a client sees (specification, section 3): what is true of it wherever it is shown. */
 import * as z from 'zod';
+import { json, text } from '../json';
 import { Amount } from '../money';
-import { UtcTime } from '../time';
+import { paymentCallbacks } from '../schema';
+import { UtcTime, utc } from '../time';
 
 /** A BIGINT key as JSON has it: a decimal without leading zeros. */
 export const IdText = z
@@ -50,8 +52,8 @@ export const RefundState = z
 export type RefundState = z.infer<typeof RefundState>;
 
 /** The number of a refund state in the database (payment_refund_totals). */
-export function stateNumber(state: RefundState | undefined): number {
-  return state === undefined ? -1 : ['none', 'partial', 'full'].indexOf(state);
+export function stateNumber(state: RefundState): number {
+  return ['none', 'partial', 'full'].indexOf(state);
 }
 
 /** A payment in the list. */
@@ -69,3 +71,20 @@ export const Payment = z.object({
   refundable_amount: Amount.describe('What a refund may still take; 0.00 unless the status is 1'),
 });
 export type Payment = z.infer<typeof Payment>;
+
+/** What the gateway told about a payment. */
+export const Callback = z.object({
+  id: IdText,
+  callback_no: z.string().describe('回调单号'),
+  status: z.literal([0, 1, 2]).describe('0 处理中, 1 成功, 2 失败'),
+  created_at: UtcTime,
+});
+export type Callback = z.infer<typeof Callback>;
+
+/** The Callback of a row of payment_callbacks, as JSON. */
+export const callbackJson = json<typeof Callback>({
+  id: text(paymentCallbacks.id),
+  callback_no: paymentCallbacks.callbackNo,
+  status: paymentCallbacks.status,
+  created_at: utc(paymentCallbacks.createdAt),
+});

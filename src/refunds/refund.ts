@@ -3,14 +3,14 @@
  * 0 处理中 → 1 成功 or 2 失败, once; a correction moves it between 1 and 2. A refund that has not failed
  * takes its amount out of what is left. The database refuses any other move (drizzle/0011_*.sql).
  */
-import { type SQL, sql } from 'drizzle-orm';
+import { desc, type SQL, sql } from 'drizzle-orm';
 import * as z from 'zod';
 import type { Limits } from '../database';
 import { json, text } from '../json';
 import { Amount } from '../money';
 import { IdText } from '../payments/payment';
 import { type Bind, prepared } from '../prepared';
-import { paymentRefunds, payments } from '../schema';
+import { paymentRefundEvents, paymentRefunds } from '../schema';
 import { UtcTime, utc } from '../time';
 
 /** What a gateway can report of a refund. */
@@ -33,8 +33,27 @@ export const Refund = z.object({
 });
 export type Refund = z.infer<typeof Refund>;
 
-/** What a refund shows of itself wherever it is shown, of a row of payment_refunds. */
-export const refundFields = {
+/** Who moved the refund to which status; from_status is null for its creation. */
+export const RefundEvent = z.object({
+  actor: z.string().describe('The sub of the token'),
+  from_status: RefundStatus.nullable().describe('null for its creation'),
+  to_status: RefundStatus,
+  request_id: z.string(),
+  reason: z.string().nullable().describe('Of a correction; null for any other move'),
+  created_at: UtcTime,
+});
+
+const MAX_EVENTS = 50;
+
+/** A refund of a payment that is known, with what was done to it. */
+export const DetailRefund = z.object({
+  ...Refund.omit({ payment_id: true }).shape,
+  events_total: z.int().nonnegative().describe('All events, shown here or not'),
+  events: z.array(RefundEvent).max(MAX_EVENTS).describe(`The newest ${MAX_EVENTS}, oldest first`),
+});
+export type DetailRefund = z.infer<typeof DetailRefund>;
+
+const { id, ...fields } = {
   id: text(paymentRefunds.id),
   refund_no: paymentRefunds.refundNo,
   amount: text(paymentRefunds.amount),
@@ -43,20 +62,35 @@ export const refundFields = {
   created_at: utc(paymentRefunds.createdAt),
 };
 
-const { id, ...others } = refundFields;
-const refund = json<typeof Refund>({ id, payment_id: text(paymentRefunds.paymentId), ...others });
+const refund = json<typeof Refund>({ id, payment_id: text(paymentRefunds.paymentId), ...fields });
 
 /** The Refund of a row of payment_refunds, as JSON; null where there is no row. */
 export const refundOrNull: SQL = sql`CASE WHEN ${paymentRefunds.id} IS NOT NULL THEN ${refund} END`;
 
-/** What the refunds of a row of payments that have not failed leave of its amount, for any status of the payment. */
-const unrefundedAmount: SQL = sql`(${payments.amount} - (SELECT coalesce(sum(${paymentRefunds.amount}), 0) FROM ${paymentRefunds} WHERE ${paymentRefunds.paymentId} = ${payments.id} AND ${paymentRefunds.status} <> 2))`;
+const event = json<typeof RefundEvent>({
+  actor: paymentRefundEvents.actor,
+  from_status: paymentRefundEvents.fromStatus,
+  to_status: paymentRefundEvents.toStatus,
+  request_id: paymentRefundEvents.requestId,
+  reason: paymentRefundEvents.reason,
+  created_at: utc(paymentRefundEvents.createdAt),
+});
 
-/** The sum of the refunds of a row of payments that succeeded. */
-export const refundedAmount: SQL<string> = sql<string>`(SELECT coalesce(sum(${paymentRefunds.amount}), 0.00) FROM ${paymentRefunds} WHERE ${paymentRefunds.paymentId} = ${payments.id} AND ${paymentRefunds.status} = 1)::text`;
+const eventsOfRefund = sql`
+      FROM ${paymentRefundEvents} WHERE ${paymentRefundEvents.refundId} = ${paymentRefunds.id}`;
 
-/** What a refund may still take of a row of payments; 0.00 unless it is 支付成功. */
-export const refundableAmount: SQL<string> = sql<string>`(CASE WHEN ${payments.status} = 1 THEN greatest(${unrefundedAmount}, 0) ELSE 0 END)::numeric(18, 2)::text`;
+/** The DetailRefund of a row of payment_refunds, as JSON. */
+export const refundWithEvents: SQL = json<typeof DetailRefund>({
+  id,
+  ...fields,
+  events_total: sql`(SELECT count(*) ${eventsOfRefund})`,
+  events: sql`(
+      SELECT coalesce(json_agg(${event} ORDER BY ${paymentRefundEvents.createdAt}, ${paymentRefundEvents.id}), '[]')
+      FROM (
+        SELECT * ${eventsOfRefund}
+        ORDER BY ${desc(paymentRefundEvents.createdAt)}, ${desc(paymentRefundEvents.id)} LIMIT ${sql.raw(String(MAX_EVENTS))}
+      ) AS ${paymentRefundEvents})`,
+});
 
 /** Who takes the lock on which payment, and within which limits. */
 export interface Lock extends Limits {

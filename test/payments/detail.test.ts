@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { PaymentDetail } from '../../src/payments/detail';
-import { insertPayment, signToken, startApp } from '../harness';
+import { insertCallbacks, insertPayment, insertRefunds, signToken, startApp } from '../harness';
 
 const app = await startApp();
 
@@ -55,7 +55,9 @@ describe('TestGetPaymentDetail', () => {
       refund_time: null,
       created_at: '2026-11-01T00:00:00.123Z',
       updated_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+      refunded_amount: '0.10',
       refundable_amount: '234567890123456.67',
+      callbacks_total: 3,
       callbacks: [
         {
           id: '9007199254740993',
@@ -76,6 +78,7 @@ describe('TestGetPaymentDetail', () => {
           created_at: '2026-11-01T00:00:03.000Z',
         },
       ],
+      refunds_total: 3,
       refunds: [
         {
           id: '9007199254741001',
@@ -84,6 +87,7 @@ describe('TestGetPaymentDetail', () => {
           reason: null,
           status: 2,
           created_at: '2026-11-01T12:00:00.000Z',
+          events_total: 0,
           events: [],
         },
         {
@@ -93,6 +97,7 @@ describe('TestGetPaymentDetail', () => {
           reason: '补差价',
           status: 1,
           created_at: '2026-11-02T00:00:00.000Z',
+          events_total: 0,
           events: [],
         },
         {
@@ -102,6 +107,7 @@ describe('TestGetPaymentDetail', () => {
           reason: '少发',
           status: 0,
           created_at: '2026-11-02T00:00:00.000Z',
+          events_total: 0,
           events: [],
         },
       ],
@@ -114,7 +120,9 @@ describe('TestGetPaymentDetail', () => {
       order_id: '42',
       order_no: null,
       payment_time: null,
+      callbacks_total: 0,
       callbacks: [],
+      refunds_total: 0,
       refunds: [],
     });
   });
@@ -147,6 +155,7 @@ describe('TestGetPaymentDetail', () => {
           from_status: null,
           to_status: 0,
           request_id: 'req-1',
+          reason: null,
           created_at: time,
         },
         {
@@ -154,10 +163,64 @@ describe('TestGetPaymentDetail', () => {
           from_status: 0,
           to_status: 1,
           request_id: 'req-2',
+          reason: null,
           created_at: time,
         },
       ],
     ]);
+  });
+
+  test('shows the newest 200 callbacks and refunds, oldest first, and how many there are', async () => {
+    const id = await insertPayment(app.sql);
+    await insertCallbacks(app.sql, id, 250);
+    await insertRefunds(app.sql, id, 250);
+    const { data, body } = await detail(id);
+    const newest = (prefix: string) => Array.from({ length: 200 }, (_, i) => `${prefix}${i + 51}`);
+    expect([data.callbacks_total, data.refunds_total]).toEqual([250, 250]);
+    expect(data.callbacks.map(({ callback_no }) => callback_no)).toEqual(newest(`CB-${id}-`));
+    expect(data.refunds.map(({ refund_no }) => refund_no)).toEqual(newest(`RF-${id}-`));
+    // All of them count, not only those that are shown.
+    expect(data.refundable_amount).toBe('97.50');
+    expect(JSON.stringify(body).length).toBeLessThan(100_000);
+  });
+
+  test('reads no more callbacks than it shows, however many there are', async () => {
+    const id = await insertPayment(app.sql);
+    await insertCallbacks(app.sql, id, 20_000);
+    // Other payments have one each: that is what a plan for any payment expects.
+    await app.sql`
+      WITH others AS (
+        INSERT INTO payments (order_id, payment_no, payment_method, amount, status)
+        SELECT n, 'OTHER-' || n, 'alipay', 1, 1 FROM generate_series(1, 10000) AS n
+        RETURNING id, payment_no
+      )
+      INSERT INTO payment_callbacks (payment_id, callback_no, status)
+      SELECT id, payment_no, 1 FROM others`;
+    // Again where another's snapshot was in the way: from an index alone pages are read that all see.
+    do await app.sql`VACUUM (ANALYZE) payment_callbacks`;
+    while ((await pagesNotSeenByAll()) > 0);
+    const [, , read] = await app.sql.transaction([
+      app.sql`SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`,
+      app.sql`SELECT payment_detail(${id})`,
+      app.sql`
+        SELECT (seq_tup_read + idx_tup_fetch)::int AS rows FROM pg_stat_xact_user_tables
+        WHERE relid = 'payment_callbacks'::regclass`,
+    ]);
+    expect(read).toEqual([{ rows: 200 }]);
+  });
+
+  test('shows the newest 50 events of a refund, oldest first, and how many there are', async () => {
+    const id = await insertPayment(app.sql);
+    const [refundId = ''] = await insertRefunds(app.sql, id, 1);
+    await app.sql`
+      INSERT INTO payment_refund_events (refund_id, actor, to_status, request_id, created_at)
+      SELECT ${refundId}::bigint, 'somebody', 0, n, timestamptz '2026-11-02T00:00:00Z' + n / 2 * interval '1 second'
+      FROM generate_series(1, 60) AS n`;
+    const [refund] = (await detail(id)).data.refunds;
+    expect(refund?.events_total).toBe(60);
+    expect(refund?.events.map(({ request_id }) => request_id)).toEqual(
+      Array.from({ length: 50 }, (_, i) => String(i + 11)),
+    );
   });
 
   test('answers 40401 for a payment that does not exist', async () => {
@@ -260,3 +323,9 @@ describe('a fault of the database', () => {
     expect(reply.headers.get('Retry-After')).toMatch(/^\d+$/);
   });
 });
+
+async function pagesNotSeenByAll(): Promise<number> {
+  const rows = await app.sql`
+    SELECT relpages - relallvisible AS pages FROM pg_class WHERE oid = 'payment_callbacks'::regclass`;
+  return z.tuple([z.object({ pages: z.int() })]).parse(rows)[0].pages;
+}
