@@ -17,11 +17,13 @@ import { measurePlans } from './plans.ts';
 import { measureScale, type Series } from './scale.ts';
 import { measureSeed } from './seed.ts';
 import { type Result, ROOT, type Section, SIGNALS, startStack } from './stack.ts';
+import { measureStatements } from './statements.ts';
 import { measureTriggers } from './triggers.ts';
 
 const MEASUREMENTS = [
   'seed',
   'distance',
+  'statements',
   'load',
   'triggers',
   'export',
@@ -78,6 +80,9 @@ async function measure(): Promise<void> {
         break;
       case 'distance':
         sections.push(await measureDistance(stack, options.quick));
+        break;
+      case 'statements':
+        sections.push(await measureStatements(stack, options.quick));
         break;
       case 'load':
         sections.push(await measureLoad(stack, options.quick));

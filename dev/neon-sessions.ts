@@ -47,9 +47,9 @@ interface Waiter {
   lend: (session: Session | Promise<Session>) => void;
 }
 
-/** DISCARD ALL without DISCARD PLANS and DEALLOCATE ALL. */
+/** What Neon's proxy sends (reset_session_background in its client.rs): DISCARD ALL without DISCARD PLANS. */
 const RESET =
-  'CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES';
+  'ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DEALLOCATE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES';
 
 /** Values as PostgreSQL writes them; the driver at the other end parses them. */
 const TEXT = { getTypeParser: () => (value: string) => value };

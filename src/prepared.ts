@@ -44,3 +44,11 @@ function compile<Request>(build: Build<Request>, example: Request): (request: Re
     );
   };
 }
+
+/** A PostgreSQL array as text. */
+export function arrayLiteral(values: (string | number)[]): string {
+  const items = values.map(
+    (value) => `"${String(value).replace(/["\\]/g, (character) => `\\${character}`)}"`,
+  );
+  return `{${items.join()}}`;
+}

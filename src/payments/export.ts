@@ -25,7 +25,8 @@ import {
   matches,
   shapeOf,
 } from './filter';
-import { after, keysOf, type Position } from './keys';
+import { after, keysOf } from './keys';
+import type { Position } from './page';
 import { METHOD_NAMES, STATUS_NAMES } from './payment';
 
 /** The filters of the list. */

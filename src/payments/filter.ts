@@ -3,9 +3,9 @@
  * read in the same way, and the SQL conditions that they mean. Each is given once at most, and an empty
  * value counts as absent. keys.ts finds the payments of a filter in order, count.ts counts them.
  */
-import { and, type Column, eq, gte, inArray, lt, type SQL, sql } from 'drizzle-orm';
+import { and, type Column, eq, gte, lt, type SQL, sql } from 'drizzle-orm';
 import * as z from 'zod';
-import type { Bind } from '../prepared';
+import { arrayLiteral, type Bind } from '../prepared';
 import { paymentRefundTotals, payments } from '../schema';
 import { NO_CONTROL_CHARACTERS } from '../text';
 import { readWrittenTime, timestamptz, type WrittenTime } from '../time';
@@ -124,9 +124,7 @@ export function shapeOf(filter: Filter): string {
   const { order_no, payment_no, status, payment_method, refund_state, start_time, end_time } =
     filter;
   return [
-    status?.length,
-    payment_method?.length,
-    refund_state?.length,
+    ...[status, payment_method, refund_state].map((values) => values && values.length > 1),
     refund_state?.includes('none'),
     ...[order_no, payment_no, start_time, end_time].map((value) => value !== undefined),
   ].join();
@@ -153,17 +151,29 @@ export function among(
   filter: Filter,
   bind: Bind<Filter>,
 ): SQL | undefined {
-  const statuses = filter.status?.map((_, i) => bind((given) => given.status?.[i]));
-  const methods = filter.payment_method?.map((_, i) => bind((given) => given.payment_method?.[i]));
-  return and(statuses && inArray(status, statuses), methods && inArray(paymentMethod, methods));
+  return and(
+    filter.status && isOneOf(status, 'integer', bind, (given) => given.status ?? []),
+    filter.payment_method &&
+      isOneOf(paymentMethod, 'text', bind, (given) => given.payment_method ?? []),
+  );
 }
 
 /** The refund states as a condition on a table that has them as numbers. */
-export function inStates(refundState: Column, filter: Filter, bind: Bind<Filter>) {
-  const states = filter.refund_state?.map((_, i) =>
-    bind((given) => stateNumber(given.refund_state?.[i])),
+export function inStates(refundState: Column, { refund_state }: Filter, bind: Bind<Filter>) {
+  return (
+    refund_state &&
+    isOneOf(refundState, 'integer', bind, (given) => (given.refund_state ?? []).map(stateNumber))
   );
-  return states && inArray(refundState, states);
+}
+
+/** However many values there are, the text is the same. */
+function isOneOf(
+  column: Column,
+  type: 'integer' | 'text',
+  bind: Bind<Filter>,
+  valuesOf: (given: Filter) => (string | number)[],
+): SQL {
+  return sql`${column} = ANY (${bind((given) => arrayLiteral(valuesOf(given)))}::${sql.raw(type)}[])`;
 }
 
 /** The range of created_at as a condition on a table that has it. */

@@ -6,7 +6,7 @@
  * refunds passes over the payments that have some.
  */
 import { and, type Column, desc, eq, type SQL, sql } from 'drizzle-orm';
-import type { Bind } from '../prepared';
+import { arrayLiteral, type Bind } from '../prepared';
 import { paymentRefundTotals, payments } from '../schema';
 import { type Filter, within } from './filter';
 import { PaymentStatus, stateNumber } from './payment';
@@ -15,12 +15,6 @@ import { PaymentStatus, stateNumber } from './payment';
 interface Ordered {
   createdAt: Column;
   id: Column;
-}
-
-/** A payment's place in the order: its created_at in microseconds since the epoch, and its id. */
-export interface Position {
-  createdAt: bigint;
-  id: bigint;
 }
 
 /** Which part of the order is wanted. */
@@ -102,9 +96,4 @@ export function after(key: SQL): (columns: Ordered) => SQL {
 
 function columnsOf({ createdAt, status, paymentMethod }: typeof paymentRefundTotals) {
   return { createdAt, status, paymentMethod };
-}
-
-/** A PostgreSQL array as text. */
-function arrayLiteral(values: (string | number)[]): string {
-  return `{${values.map((value) => JSON.stringify(String(value))).join()}}`;
 }

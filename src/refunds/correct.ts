@@ -85,11 +85,11 @@ type Found = {
 async function correct(db: Database, correction: Correcting): Promise<Found | undefined> {
   const [locked, { rows }] = await db.batch([
     db.execute(lockPayment(correction)),
-    db.execute<Found>(correctStatement(correction)),
+    db.execute<{ value: Found | null }>(correctStatement(correction)),
   ]);
   // As in create.ts: what appeared after the first statement was not there for this request.
   if (locked.rows.length === 0) return undefined;
-  const [found] = rows;
+  const found = rows[0]?.value ?? undefined;
   if (found?.late && found.refund?.status === 3 - correction.status) throw new DeadlineError();
   return found;
 }
@@ -129,10 +129,10 @@ const correctStatement = prepared<Correcting>((bind) => {
       FROM recorded WHERE id = refund_id
       RETURNING payment_refunds.*
     )
-    SELECT ${refundOrNull} AS refund, today.corrected AS corrected_today,
-      greatest(unrefunded, 0)::numeric(18, 2)::text AS refundable_amount,
-      greatest(payment_refunds.amount - unrefunded, 0)::numeric(18, 2)::text AS missing_amount,
-      ${isLate(bind)} AS late
+    SELECT json_build_object('refund', ${refundOrNull}, 'corrected_today', today.corrected,
+      'refundable_amount', greatest(unrefunded, 0)::numeric(18, 2)::text,
+      'missing_amount', greatest(payment_refunds.amount - unrefunded, 0)::numeric(18, 2)::text,
+      'late', ${isLate(bind)}) AS value
     FROM payment CROSS JOIN today
     LEFT JOIN (
       SELECT * FROM corrected UNION ALL SELECT * FROM refund WHERE NOT EXISTS (SELECT FROM corrected)

@@ -80,7 +80,8 @@ export const createRefund = new Hono<AppEnv>().post(
 function refusal({ status, refundable_amount, amount_fits, limit }: Found): ApiError {
   if (status !== 1) return new ApiError(40900, { status });
   if (!amount_fits) return new ApiError(40901, { refundable_amount });
-  return new ApiError(40904, { limit });
+  // Another payment's refund has this refund_no.
+  return limit === null ? new ApiError(40902) : new ApiError(40904, { limit });
 }
 
 /** Letters and digits only, 50 at most, so that gateways take it as their out_refund_no. */
@@ -140,9 +141,9 @@ type Found = {
 async function insertRefund(db: Database, insertion: Insertion): Promise<Found | undefined> {
   const [locked, { rows }] = await db.batch([
     db.execute(lockPayment(insertion)),
-    db.execute<Found>(insertStatement(insertion)),
+    db.execute<{ value: Found | null }>(insertStatement(insertion)),
   ]);
-  const [found] = rows;
+  const found = rows[0]?.value ?? undefined;
   if (found?.refund) return found;
   // A payment that appeared after the first statement was not locked by it: it did not exist yet.
   if (locked.rows.length === 0) return undefined;
@@ -186,9 +187,9 @@ const insertStatement = prepared<Insertion>((bind) => {
     ), earlier AS (
       SELECT * FROM payment_refunds WHERE refund_no = ${refundNo} AND payment_id = ${paymentId}
     )
-    SELECT fitting.status, refundable::numeric(18, 2)::text AS refundable_amount, amount_fits, reached AS limit,
-      ${refundOrNull} AS refund, inserted,
-      payment_refunds.amount = ${amount} AND reason = ${reason} AS same_request, ${isLate(bind)} AS late
+    SELECT json_build_object('status', fitting.status, 'refundable_amount', refundable::numeric(18, 2)::text,
+      'amount_fits', amount_fits, 'limit', reached, 'refund', ${refundOrNull}, 'inserted', inserted,
+      'same_request', payment_refunds.amount = ${amount} AND reason = ${reason}, 'late', ${isLate(bind)}) AS value
     FROM fitting
     LEFT JOIN (
       SELECT true AS inserted, * FROM created UNION ALL SELECT false, * FROM earlier

@@ -63,20 +63,23 @@ interface Outcome extends Lock {
   requestId: string;
 }
 
+/** The refund as it is now, and whether the request has been given up. */
+type Found = { refund: Refund | null; late: boolean };
+
 /**
  * One transaction under the payment's row lock, as in create.ts. The second statement moves a refund that
  * is still 处理中; a settlement that comes again moves nothing. The payment's status follows either way:
  * by the trigger on payment_refunds, or by a call of the same function, so that a repeated settlement
  * heals a payment that others left behind.
  */
-async function settle(db: Database, settlement: Outcome) {
+async function settle(db: Database, settlement: Outcome): Promise<Found | undefined> {
   const [locked, { rows }] = await db.batch([
     db.execute(lockPayment(settlement)),
-    db.execute<{ refund: Refund | null; late: boolean }>(settleStatement(settlement)),
+    db.execute<{ value: Found | null }>(settleStatement(settlement)),
   ]);
   // As in create.ts: what appeared after the first statement was not there for this request.
   if (locked.rows.length === 0) return undefined;
-  const [found] = rows;
+  const found = rows[0]?.value ?? undefined;
   if (found?.late && found.refund?.status === 0) throw new DeadlineError();
   return found;
 }
@@ -102,8 +105,8 @@ const settleStatement = prepared<Outcome>((bind) => {
       WHERE id = ${refundId} AND payment_id = ${paymentId} AND NOT EXISTS (SELECT FROM settled)
       FOR SHARE
     )
-    SELECT ${refundOrNull} AS refund, ${isLate(bind)} AS late,
-      (SELECT CASE WHEN ${mayWrite(bind)} THEN refresh_refund_totals(payment_id)::text END FROM ended) AS refreshed
+    SELECT json_build_object('refund', ${refundOrNull}, 'late', ${isLate(bind)}, 'refreshed',
+      (SELECT CASE WHEN ${mayWrite(bind)} THEN refresh_refund_totals(payment_id)::text END FROM ended)) AS value
     FROM payments
     LEFT JOIN (SELECT * FROM settled UNION ALL SELECT * FROM ended) AS payment_refunds ON true
     WHERE payments.id = ${paymentId}`;
