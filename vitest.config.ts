@@ -10,7 +10,7 @@ export default defineConfig({
     testTimeout: 60_000,
     // Much of a test is waiting for the database, so a small machine has use for more than cores - 1.
     maxWorkers: 3,
-    // The request log; `npm test -- --silent=false` shows it.
+    // What the tests of Node print is of interest where they fail; test/harness.ts does the same for the Worker's log.
     silent: 'passed-only',
     projects: [
       {

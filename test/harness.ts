@@ -10,7 +10,7 @@ import {
 import { env as bindings } from 'cloudflare:workers';
 import { type NeonQueryFunction, neon, neonConfig } from '@neondatabase/serverless';
 import { type JWTPayload, SignJWT } from 'jose';
-import { vi } from 'vitest';
+import { afterEach, vi } from 'vitest';
 import { z } from 'zod';
 import type { ControlState, Fault } from '../dev/neon-faults';
 import type { Bindings } from '../src/env';
@@ -28,7 +28,7 @@ const Answer = z.object({
 
 /** What the driver sends for a statement that is no batch. */
 const Statement = z.object({ query: z.string(), params: z.array(z.string().nullable()) });
-
+type Statement = z.infer<typeof Statement>;
 export interface Reply<Data> {
   status: number;
   headers: Headers;
@@ -52,6 +52,18 @@ if (!NEON_FETCH_ENDPOINT || !AUTH_SECRET) throw new Error('vitest.config.ts sets
 const endpoint = NEON_FETCH_ENDPOINT;
 const authSecret = AUTH_SECRET;
 neonConfig.fetchEndpoint = endpoint;
+
+// The request log is kept back, and shown for tests that fail. To send each line to the reporter would take a
+// fifth of the time of a test that makes many requests.
+const log: (() => void)[] = [];
+for (const level of ['info', 'warn', 'error'] as const) {
+  const write = console[level];
+  console[level] = (...data: unknown[]) => log.push(() => write(...data));
+}
+afterEach(({ task }) => {
+  if (task.result?.state === 'fail') for (const write of log) write();
+  log.length = 0;
+});
 
 /** 2100: tests that move the clock outlive an hour. */
 const FAR_FUTURE = 4_102_444_800;
@@ -138,7 +150,7 @@ export async function startApp(template = 'template_payments') {
   }
 
   /** The statements with this text in them that GET `path` sends to the database until it is answered whole. */
-  async function statements(path: string, text: string): Promise<z.infer<typeof Statement>[]> {
+  async function statements(path: string, text: string): Promise<Statement[]> {
     const fetch = vi.spyOn(globalThis, 'fetch');
     try {
       await (await send('GET', path)).text();
@@ -164,9 +176,22 @@ export async function startApp(template = 'template_payments') {
 
     /** The statement that GET /payments sends to the database, whatever others send meanwhile; none where it refuses. */
     listStatement: async (search: string) =>
-      (await statements(`/payments?${search}`, 'AS found'))[0],
+      (await statements(`/payments?${search}`, 'AS page'))[0],
 
     statements,
+
+    /** EXPLAIN of a statement that `statements` or `listStatement` gave. */
+    async explain(
+      statement: Statement | undefined,
+      { options = 'ANALYZE, FORMAT JSON', settings = [] as string[] } = {},
+    ) {
+      if (!statement) throw new Error('nothing was sent');
+      const results = await this.sql.transaction([
+        ...settings.map((setting) => this.sql.query(`SET LOCAL ${setting}`)),
+        this.sql.query(`EXPLAIN (${options}) ${statement.query}`, statement.params),
+      ]);
+      return results.at(-1);
+    },
 
     /** The daily cron. */
     merge: (other: Partial<Bindings> = {}) =>
@@ -209,6 +234,12 @@ export async function startApp(template = 'template_payments') {
       if (!response.ok) throw new Error(await response.text());
       const state: ControlState = await response.json();
       if (state.held !== count) throw new Error(`${state.held} requests are held, not ${count}`);
+    },
+
+    /** How many statements the endpoint has sent to the database. */
+    async statementsSent(): Promise<number> {
+      const state: ControlState = await (await fetch(control)).json();
+      return state.statements;
     },
 
     async release(): Promise<void> {
@@ -282,4 +313,33 @@ export async function insertPayment(sql: Sql, row: Partial<PaymentRow> = {}): Pr
       RETURNING id`,
   );
   return id;
+}
+
+const InsertedAll = z.array(z.object({ id: z.string() }));
+
+/** Inserts callbacks CB-<name>-1, -2, … of a payment, oldest first, two in each second; returns their ids. */
+export async function insertCallbacks(
+  sql: Sql,
+  paymentId: string,
+  count: number,
+  name = paymentId,
+) {
+  const rows = await sql`
+    INSERT INTO payment_callbacks (payment_id, callback_no, status, created_at)
+    SELECT ${paymentId}::bigint, 'CB-' || ${name}::text || '-' || n, 1,
+      timestamptz '2026-11-01T01:00:00.000001Z' + n / 2 * interval '1 second'
+    FROM generate_series(1, ${count}::int) AS n ORDER BY n
+    RETURNING id`;
+  return InsertedAll.parse(rows).map(({ id }) => id);
+}
+
+/** The same for refunds RF-<name>-1, -2, …, of 0.01 each, that have succeeded. */
+export async function insertRefunds(sql: Sql, paymentId: string, count: number, name = paymentId) {
+  const rows = await sql`
+    INSERT INTO payment_refunds (payment_id, refund_no, amount, reason, status, created_at)
+    SELECT ${paymentId}::bigint, 'RF-' || ${name}::text || '-' || n, 0.01, '补差价', 1,
+      timestamptz '2026-11-01T01:00:00.000001Z' + n / 2 * interval '1 second'
+    FROM generate_series(1, ${count}::int) AS n ORDER BY n
+    RETURNING id`;
+  return InsertedAll.parse(rows).map(({ id }) => id);
 }

@@ -100,7 +100,8 @@ describe('routing', () => {
     '/Payments',
     '/payments/',
     '/payments/1/',
-    '/payments/1/refunds',
+    '/payments/1/refunds/',
+    '/payments/1/callbacks/1',
     '/payments/1/refund/1',
     '/payments/1/refunds/1/1',
     '//payments',
@@ -123,6 +124,8 @@ describe('routing', () => {
     ['/payments/1', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/payments/1/refund', 'POST', ['GET', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/payments/1/refunds/1', 'PATCH', ['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS']],
+    ['/payments/1/refunds', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
+    ['/payments/1/callbacks', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/openapi.json', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/health', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
     ['/health/ready', 'GET, HEAD', ['POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']],
@@ -592,7 +595,7 @@ describe('the request log', () => {
       expect(seen).toEqual({
         code: 50000,
         message: '服务器内部错误',
-        data: null,
+        data: method === 'POST' ? { refund_no: expect.stringMatching(/^RK/) } : null,
         request_id: null,
       });
       expect(JSON.stringify(seen)).not.toMatch(/payments|relation|42P01|postgres/i);

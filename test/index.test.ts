@@ -52,19 +52,31 @@ test('needs no more of the database than the rights that docs/deploy.md grants',
       body: { status: 1 },
     },
   );
+  const path = `/payments/${id}/refunds/${refund.data.id}`;
+  const again = await app.call('PATCH', path, z.unknown(), { env: own, body: { status: 1 } });
   const detail = await app.call('GET', `/payments/${id}`, PaymentDetail, {
     env: own,
     headers: { 'Cache-Control': 'no-cache' },
   });
   const list = await app.call('GET', '/payments', z.unknown(), { env: own });
-  expect([refund, settled, detail, list].map((reply) => reply.status)).toEqual([
-    201, 200, 200, 200,
-  ]);
+  const corrected = await app.call('POST', `${path}/correction`, z.unknown(), {
+    env: own,
+    body: { status: 2, reason: '收款账户已注销' },
+  });
+  const replies = [refund, settled, again, detail, list, corrected];
+  expect(replies.map((reply) => reply.status)).toEqual([201, 200, 200, 200, 200, 200]);
   expect(detail.data.status).toBe(3);
   await app.merge(own);
 
   for (const statement of [
     'UPDATE payments SET amount = 1',
+    'UPDATE payments SET status = 3',
+    "INSERT INTO payment_refunds (payment_id, refund_no, amount, status) VALUES (1, 'F', 1, 1)",
+    "INSERT INTO payment_refunds (id, payment_id, refund_no, amount) VALUES (9, 1, 'F', 1)",
+    "INSERT INTO payment_refunds (payment_id, refund_no, amount, created_at) VALUES (1, 'F', 1, now())",
+    "INSERT INTO payment_refund_events (refund_id, actor, to_status, request_id, created_at) VALUES (1, 'x', 1, 'x', now())",
+    'UPDATE payment_refund_totals SET reserved = 0',
+    'SELECT follow_refunds()',
     'DELETE FROM payments',
     'UPDATE payment_refunds SET amount = 1',
     'UPDATE payment_refund_events SET actor = actor',

@@ -1,6 +1,6 @@
 /**
- * The API against a model, in random sequences of refunds, replays, settlements, reads, passing
- * time and KV outages. Always: money is conserved, statuses move only as they may, every answer is
+ * The API against a model, in random sequences of refunds, replays, settlements, corrections, reads,
+ * passing time and KV outages. Always: money is conserved, statuses move only as they may, every answer is
  * the model's. A detail read when the purges have had their time equals the model.
  */
 import fc from 'fast-check';
@@ -17,6 +17,8 @@ interface Refund {
   fen: number;
   status: 0 | 1 | 2;
   key: string | undefined;
+  /** To what it has been corrected. */
+  corrected: Set<1 | 2>;
 }
 
 interface Model {
@@ -76,7 +78,7 @@ class CreateRefund implements Command {
     } else {
       expect(status).toBe(201);
       const { id } = Created.parse(data);
-      model.refunds.push({ id, fen: this.fen, status: 0, key: this.key });
+      model.refunds.push({ id, fen: this.fen, status: 0, key: this.key, corrected: new Set() });
       model.unsettledAt = Date.now();
     }
   }
@@ -109,6 +111,44 @@ class Settle implements Command {
     } else {
       expect({ code, data }).toEqual({ code: 40903, data: { status: refund.status } });
     }
+  }
+}
+
+class Correct implements Command {
+  constructor(
+    readonly index: number,
+    readonly outcome: 1 | 2,
+  ) {}
+  check = (model: Readonly<Model>) => model.refunds.length > 0;
+  toString = () => `correct(#${this.index}, ${this.outcome})`;
+
+  async run(model: Model, { app, paymentId }: Real): Promise<void> {
+    const refund = model.refunds[this.index % model.refunds.length];
+    if (!refund) throw new Error('check() saw to it');
+    const { status, code, data } = await app.call(
+      'POST',
+      `/payments/${paymentId}/refunds/${refund.id}/correction`,
+      z.unknown(),
+      { body: { status: this.outcome, reason: '与渠道对账' } },
+    );
+    if (refund.status === 0) return expect(code).toBe(40905);
+    if (refund.status !== this.outcome) {
+      if (refund.corrected.has(this.outcome)) return expect(code).toBe(40906);
+      if (this.outcome === 1 && refund.fen > leftFen(model)) {
+        return expect({ code, data }).toEqual({
+          code: 40901,
+          data: {
+            refundable_amount: yuan(leftFen(model)),
+            missing_amount: yuan(refund.fen - leftFen(model)),
+          },
+        });
+      }
+      refund.status = this.outcome;
+      refund.corrected.add(this.outcome);
+      model.unsettledAt = Date.now();
+    }
+    expect(status).toBe(200);
+    expect(data).toMatchObject({ id: refund.id, status: this.outcome });
   }
 }
 
@@ -172,6 +212,9 @@ const commands = fc.commands(
     fc
       .tuple(fc.nat(10), fc.constantFrom<1 | 2>(1, 1, 2))
       .map(([index, outcome]) => new Settle(index, outcome)),
+    fc
+      .tuple(fc.nat(10), fc.constantFrom<1 | 2>(1, 2))
+      .map(([index, outcome]) => new Correct(index, outcome)),
     fc.constantFrom('SHA', 'LHR').map((location) => new ReadDetail(location)),
     fc.constantFrom('SHA', 'LHR').map((location) => new ReadDetail(location)),
     fc.constantFrom(1, 3, 10, 60).map((seconds) => new PassTime(seconds)),

@@ -1,8 +1,9 @@
 /**
- * The daily merge: one row for each past day, status and method in the end, and the same totals at
- * every moment, whoever is writing. It waits for nobody.
+ * The merge of the daily totals: one row for each past day, status, method and refund state in the end,
+ * and the same totals at every moment, whoever is writing. It waits for nobody, and no rate of writes
+ * leaves it behind.
  */
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { z } from 'zod';
 import { startApp, type TestApp } from '../harness';
 
@@ -113,6 +114,66 @@ it('passes over the row of a transaction in progress, and merges it the next tim
     { day: '2026-10-01', writer: 0, payments: '2' },
     { day: '2026-10-02', writer: 0, payments: '1' },
   ]);
+});
+
+/** As many rows of totals as that many connections leave that each insert one payment, and end. */
+const leaveRows = (app: TestApp, day: string, rows: number) => app.sql`
+  INSERT INTO payment_daily_totals (day, status, payment_method, writer, payments, amount)
+  SELECT ${day}::date, 0, 'bank', n, 1, 2.5 FROM generate_series(1, ${rows}::int) AS n`;
+
+it('leaves nothing of past days, however much there is', async () => {
+  const app = await startApp();
+  await leaveRows(app, '2026-10-01', 25_000);
+  await app.merge();
+  expect(await rowsOf(app)).toEqual([
+    { day: '2026-10-01', writer: 0, payments: '25000', amount: '62500.00' },
+  ]);
+});
+
+it('follows a list that met too many rows, of today too, in the background and once', async () => {
+  const app = await startApp();
+  const Total = z.object({ total: z.number() });
+  const list = () => app.call('GET', '/payments', Total);
+  const listed = () => app.databaseRequests(() => list().then(app.idle));
+  const today = new Date(Date.now() + 8 * 3_600_000).toISOString().slice(0, 10);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 60_000 });
+  try {
+    await leaveRows(app, today, 3_000);
+    expect(await listed()).toBe(1);
+    await leaveRows(app, '2026-10-01', 1);
+    const replies = await Promise.all([list(), list(), list()]);
+    expect(replies.map(({ data }) => data.total)).toEqual([3001, 3001, 3001]);
+    await app.idle();
+    expect(await rowsOf(app)).toEqual([
+      { day: '2026-10-01', writer: 0, payments: '1', amount: '2.50' },
+      { day: today, writer: 0, payments: '3000', amount: '7500.00' },
+    ]);
+    expect((await list()).data.total).toBe(3001);
+
+    // Not again at once.
+    await leaveRows(app, today, 4_000);
+    expect(await listed()).toBe(1);
+    vi.setSystemTime(Date.now() + 5_001);
+    expect(await listed()).toBe(2);
+    expect(await rowsOf(app)).toHaveLength(2);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+it('that fails in the background leaves the answer as it is', async () => {
+  const app = await startApp();
+  await leaveRows(app, '2026-10-01', 3_001);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 600_000 });
+  try {
+    await app.faults({ delayMs: 0 }, { status: 500 });
+    const reply = await app.call('GET', '/payments', z.object({ total: z.number() }));
+    await app.idle();
+    expect(reply.data.total).toBe(3001);
+    expect(await rowsOf(app)).toHaveLength(3001);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 it('fails visibly and changes nothing where the database does not answer', async () => {

@@ -270,14 +270,14 @@ describe('while others write and merge', () => {
 
     let snapshots = 0;
     const Wrong = z.tuple([z.object({ wrong: z.string() })]);
-    const Total = z.object({ total: z.string(), total_amount: z.string() });
-    const Shown = z.tuple([z.object({ ...Total.shape, found: Rows })]);
+    const Total = z.object({ total: z.coerce.number(), total_amount: z.string() });
+    const Shown = z.tuple([z.object({ ...Total.shape, page: Rows })]);
     const compare = fc.asyncProperty(
       filters,
       fc.integer({ min: 1, max: 30 }),
       fc.integer({ min: 1, max: 12 }),
-      async (filter, size, page) => {
-        const statement = await app.listStatement(searchOf(filter, page, size));
+      async (filter, size, number) => {
+        const statement = await app.listStatement(searchOf(filter, number, size));
         // An end before its start.
         if (!statement) return;
         const plain = bruteForce(filter, 'Asia/Shanghai');
@@ -288,7 +288,7 @@ describe('while others write and merge', () => {
               `SELECT count(*) AS total, coalesce(sum(amount), 0.00) AS total_amount ${plain}`,
             ),
             app.sql.query(
-              `SELECT id ${plain} ORDER BY created_at DESC, id DESC LIMIT ${size + 1} OFFSET ${(page - 1) * size}`,
+              `SELECT id ${plain} ORDER BY created_at DESC, id DESC LIMIT ${size + 1} OFFSET ${(number - 1) * size}`,
             ),
             app.sql.query(WRONG_TOTALS),
           ],
@@ -296,7 +296,7 @@ describe('while others write and merge', () => {
         );
         const [shown] = Shown.parse(ours);
         expect(Total.parse(shown)).toEqual(z.tuple([Total]).parse(counted)[0]);
-        expect(shown.found).toEqual(Rows.parse(rows));
+        expect(shown.page).toEqual(Rows.parse(rows));
         expect(Wrong.parse(wrong)[0].wrong).toBe('0');
         snapshots += 1;
       },
