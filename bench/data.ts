@@ -1,7 +1,7 @@
 /**
  * Payments as a shop has them: three years, more of them lately, almost all successful, and of the later
- * half none by bank any more. One in ten has callbacks, every refunded one a refund; every payment has
- * its order. Bulk-loaded: indexes are made after the rows, and the totals by a recount instead of by the
+ * half none by bank any more; none by bank has failed. One in ten has callbacks, every refunded one a
+ * refund, one in fifty of the others a refund of half of it; every payment has its order. Bulk-loaded: indexes are made after the rows, and the totals by a recount instead of by the
  * triggers on payments.
  */
 import type pg from 'pg';
@@ -32,7 +32,7 @@ export async function fill(client: pg.Client, rows: number): Promise<{ seconds: 
       INSERT INTO payments
         (id, order_id, payment_no, payment_method, amount, status, payment_time, refund_time, created_at, updated_at)
       SELECT i, i, 'PAY' || lpad(i::text, 12, '0'),
-        CASE WHEN m < 0.5 THEN 'alipay' WHEN m < 0.9 OR i > ${rows / 2} THEN 'wechat' ELSE 'bank' END,
+        CASE WHEN m < 0.5 THEN 'alipay' WHEN m < 0.9 OR i > ${rows / 2} OR status = 2 THEN 'wechat' ELSE 'bank' END,
         round((10 + 990 * a * a)::numeric, 2), status,
         CASE WHEN status IN (1, 3) THEN at + interval '9 seconds' END,
         CASE WHEN status = 3 THEN at + interval '2 days' END, at, at
@@ -49,6 +49,8 @@ export async function fill(client: pg.Client, rows: number): Promise<{ seconds: 
     SELECT id, 'CB' || id, 1, payment_time FROM payments WHERE id % 10 = 0 AND status IN (1, 3);
     INSERT INTO payment_refunds (payment_id, refund_no, amount, reason, status, created_at)
     SELECT id, 'R' || id, amount, '商品有瑕疵', 1, refund_time FROM payments WHERE status = 3;
+    INSERT INTO payment_refunds (payment_id, refund_no, amount, reason, status, created_at)
+    SELECT id, 'R' || id, round(amount / 2, 2), '少发一件', 1, created_at FROM payments WHERE status = 1 AND id % 50 = 0;
     INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id, created_at)
     SELECT id, 'bench', from_status, to_status, 'bench', created_at
     FROM payment_refunds, (VALUES (NULL::integer, 0), (0, 1)) AS moves (from_status, to_status)`);

@@ -59,6 +59,12 @@ export async function measureScale(
       const limit = LIMITS[name];
       const [smallest, atSmallest] = byRows.entries().next().value ?? [rows, []];
       const least = atSmallest.find((other) => other.name === name)?.ours ?? ours;
+      const pageOne = measured.find((other) => other.name === 'page 1')?.ours;
+      if (name in RARE && pageOne !== undefined) {
+        const times = ours / pageOne;
+        const text = `≤ ${RARE_LIMIT} × page 1 (is ${times.toFixed(1)} ×)`;
+        return { ...result, goal: { text, met: times <= RARE_LIMIT } };
+      }
       if (limit === undefined || rows === smallest) return result;
       const growth = ours / least;
       return {
@@ -95,6 +101,28 @@ export async function measureScale(
 /** How much more than at the smallest scale a page may take. */
 const LIMITS: Record<string, number> = { 'page 1': 1.5, 'middle page': 5 };
 
+/** Filters that match few payments, or none, or none lately, and how much more than page 1 theirs may take. */
+const RARE: Record<string, { query: string; where: string }> = {
+  'by bank and failed: none': {
+    query: '?payment_method=bank&status=2',
+    where: "payment_method = 'bank' AND status = 2",
+  },
+  'by bank: none lately': { query: '?payment_method=bank', where: "payment_method = 'bank'" },
+  'by bank or alipay, pending or failed': {
+    query: '?payment_method=bank,alipay&status=0,2',
+    where: "payment_method IN ('bank', 'alipay') AND status IN (0, 2)",
+  },
+  'partly refunded': {
+    query: '?refund_state=partial',
+    where: `id IN (SELECT payment_id FROM payment_refund_totals WHERE refund_state = 1)`,
+  },
+  'refunded by status only: none': {
+    query: '?refund_state=none&status=3',
+    where: `status = 3 AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id AND payment_refunds.status = 1)`,
+  },
+};
+const RARE_LIMIT = 5;
+
 async function measureRows(
   stack: Stack,
   rows: number,
@@ -129,6 +157,7 @@ async function measureRows(
         pair(`${days} days`, `?start_time=${from}&end_time=${to}`, between(from, to), 1),
         pair('middle page', `?page=${middle}`, 'true', middle),
         pair('last page', `?page=${last}`, 'true', last),
+        ...Object.entries(RARE).map(([name, { query, where }]) => pair(name, query, where, 1)),
       ];
       for (const { name, ours, beside } of pages) await requireSame(name, ours(), beside());
       const others = [
