@@ -306,8 +306,8 @@ function queryErrors(c: Context<AppEnv>): FieldError[] {
 const JSON_TOKEN = /("[^"\\]*(?:\\.[^"\\]*)*")([ \t\n\r]*:)?|(-?\d[\d.eE+-]*)|[{}[\],]/g;
 
 /**
- * What JSON.parse passes over: keys that an object has twice, of which another reader may take the
- * other value, and numbers of more digits than a float keeps, which it has changed, or may have.
+ * What JSON.parse passes over. An object may have a key twice: another reader may take the other value. A
+ * number may have more digits than a float keeps: JSON.parse may have changed it.
  * Keys are compared as they read once they are unescaped. A deep body takes no stack.
  */
 function bodyErrors(body: string): FieldError[] {

@@ -58,9 +58,9 @@ function between(column: Column, first: SQL | undefined, end: SQL | undefined) {
 }
 
 /**
- * Where the payments of a filter are counted, no two places overlapping: whole months (their merged
- * totals, and the daily rows that are not merged yet), the whole days before the first and after the last
- * of those, and the partial days. All but the last are conditions on totals.
+ * Where the payments of a filter are counted; no two places overlap. Whole months are counted by their
+ * merged totals and by the daily rows that are not merged yet. The whole days before and after them are
+ * counted by the daily totals, the partial days by payments.
  */
 function placesOf(filter: Filter, bind: Bind<Filter>) {
   const { firstDay, endDay, partialDays } = splitRange(filter, bind);

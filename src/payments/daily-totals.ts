@@ -1,9 +1,8 @@
 /**
  * The merge of payment_daily_totals: it makes one row of those that the writers have left for a day.
  * Totals stay what they are at every moment, and whoever writes payments waits for one small statement at
- * most. The daily cron merges all there is. Between two crons a list that met too many rows starts a merge
- * after its answer, so the backlog stays small at any rate of writes, and nothing wakes a sleeping database
- * for it.
+ * most. The daily cron merges the past days. A list that met too many rows starts a merge after its answer.
+ * So the backlog stays small at any rate of writes, and nothing wakes a sleeping database for it.
  */
 import { type SQL, sql } from 'drizzle-orm';
 import type { Context } from 'hono';

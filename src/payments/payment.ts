@@ -53,7 +53,7 @@ export type RefundState = z.infer<typeof RefundState>;
 
 /** The number of a refund state in the database (payment_refund_totals). */
 export function stateNumber(state: RefundState): number {
-  return ['none', 'partial', 'full'].indexOf(state);
+  return [...RefundState.values].indexOf(state);
 }
 
 /** A payment in the list. */
