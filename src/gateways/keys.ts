@@ -1,0 +1,87 @@
+/**
+ * Keys of gateways, by WebCrypto: RSASSA-PKCS1-v1_5 with SHA-256, which both gateways sign with. A key
+ * is taken as the merchant consoles hand it out: PEM or bare base64, PKCS#8 or PKCS#1, a public key or a
+ * certificate.
+ */
+import { importSPKI, importX509 } from 'jose';
+
+const RSA = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' };
+
+/** The bytes of standard base64. Throws for anything else. */
+export function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}
+
+/** Standard base64 of the bytes. */
+export function toBase64(bytes: ArrayBuffer): string {
+  return btoa(String.fromCharCode(...new Uint8Array(bytes)));
+}
+
+/** A private key, proven by a signature that its public half verifies. Throws for anything else. */
+export async function signingKey(text: string): Promise<CryptoKey> {
+  const [, base64 = text] = /-----BEGIN [A-Z ]+-----([\s\S]*?)-----END/.exec(text) ?? [];
+  const der = fromBase64(base64.replace(/\s/g, ''));
+  const pkcs8 = isPkcs1(der) ? toPkcs8(der) : der;
+  const key = await crypto.subtle.importKey('pkcs8', pkcs8, RSA, true, ['sign']);
+
+  const exported = await crypto.subtle.exportKey('jwk', key);
+  if (exported instanceof ArrayBuffer || !exported.n || !exported.e) throw new Error('no RSA key');
+  const { kty, n, e } = exported;
+  const half = await crypto.subtle.importKey('jwk', { kty, n, e }, RSA, false, ['verify']);
+  const probe = new TextEncoder().encode('probe');
+  const signature = await crypto.subtle.sign(RSA, key, probe);
+  if (!(await crypto.subtle.verify(RSA, half, signature, probe))) {
+    throw new Error('the key does not verify its own signature');
+  }
+  return key;
+}
+
+/** A gateway's public key, from a public key or a certificate. Throws for anything else. */
+export async function verifyingKey(text: string): Promise<CryptoKey> {
+  if (text.includes('BEGIN CERTIFICATE')) return await importX509(text, 'RS256');
+  const pem = text.includes('BEGIN PUBLIC KEY')
+    ? text
+    : `-----BEGIN PUBLIC KEY-----\n${text.trim()}\n-----END PUBLIC KEY-----`;
+  return await importSPKI(pem, 'RS256');
+}
+
+/** The signature of the text, in base64. */
+export async function sign(key: CryptoKey, text: string): Promise<string> {
+  return toBase64(await crypto.subtle.sign(RSA, key, new TextEncoder().encode(text)));
+}
+
+/** Whether the base64 signature is one of these bytes by this key. False for what is no base64, too. */
+export async function verify(
+  key: CryptoKey,
+  signature: string,
+  signed: Uint8Array<ArrayBuffer>,
+): Promise<boolean> {
+  try {
+    return await crypto.subtle.verify(RSA, key, fromBase64(signature), signed);
+  } catch {
+    return false;
+  }
+}
+
+/** PKCS#1 and PKCS#8 both begin with SEQUENCE, its length in three bytes, INTEGER 0; then they differ. */
+const AFTER_VERSION = 7;
+const INTEGER = 0x02;
+
+/** RFC 8017, appendix A.1.2: the modulus follows the version, where PKCS#8 has the algorithm. */
+function isPkcs1(der: Uint8Array): boolean {
+  return der[AFTER_VERSION] === INTEGER;
+}
+
+/** RFC 5208: version 0, the algorithm rsaEncryption, and the PKCS#1 key as an OCTET STRING. */
+function toPkcs8(pkcs1: Uint8Array): Uint8Array<ArrayBuffer> {
+  const version = [INTEGER, 1, 0];
+  const rsaEncryption = [0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+  const key = [0x04, ...length(pkcs1.length), ...pkcs1];
+  const content = [...version, ...rsaEncryption, ...key];
+  return Uint8Array.from([0x30, ...length(content.length), ...content]);
+}
+
+/** A DER length above 255. */
+function length(bytes: number): number[] {
+  return [0x82, bytes >> 8, bytes & 0xff];
+}
