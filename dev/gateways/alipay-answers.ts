@@ -93,7 +93,7 @@ export interface AlipayNotification {
   refunded: number;
 }
 
-export type AlipayAlteration = 'body' | 'signature' | 'app_id' | 'seller_id';
+type AlipayAlteration = 'body' | 'signature' | 'app_id' | 'seller_id';
 
 interface Delivered {
   alter?: AlipayAlteration | undefined;

@@ -80,9 +80,11 @@ export function alipayDriver(keys: Keys): Driver {
   };
 }
 
-/** Of the query and the form; undefined where one is named twice. */
+/** Of the query and the form; undefined where one is named twice, and at any other address. */
 function parameters({ path, body }: GatewayRequest): Map<string, string> | undefined {
-  const query = new URLSearchParams(path.split('?')[1] ?? '');
+  const [pathname, search = ''] = path.split('?');
+  if (pathname !== '/gateway.do') return undefined;
+  const query = new URLSearchParams(search);
   const all = [...query, ...new URLSearchParams(body)];
   const map = new Map(all);
   return map.size === all.length ? map : undefined;
@@ -116,7 +118,7 @@ function verify(request: GatewayRequest, world: World, keys: Keys): z.infer<type
   if (!isSigned) throw reject('isv.invalid-signature', `验签出错, 待验签字符串: ${text}`);
   const isWellFormed = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/.test(data.timestamp);
   const at = Date.parse(`${data.timestamp.replace(' ', 'T')}+08:00`);
-  if (!isWellFormed || !(Math.abs(at - world.clock.now()) <= MAX_SKEW_MS)) {
+  if (!isWellFormed || !(Math.abs(at - world.signingTime()) <= MAX_SKEW_MS)) {
     throw reject('isv.invalid-timestamp');
   }
   return data;

@@ -11,7 +11,7 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 
 /** How long after each failed attempt the next one follows. */
-export const REPEATS_MS: Record<Gateway, number[]> = {
+const REPEATS_MS: Record<Gateway, number[]> = {
   wechat: [
     ...[15 * SECOND, 15 * SECOND, 30 * SECOND, 3 * MINUTE, 10 * MINUTE, 20 * MINUTE],
     ...[30 * MINUTE, 30 * MINUTE, 30 * MINUTE, HOUR],
@@ -57,12 +57,14 @@ interface Delivery {
 
 export class Callbacks {
   private readonly clock: Clock;
+  private readonly signingTime: () => number;
   private readonly target: () => string | null;
   private readonly deliveries: Delivery[] = [];
   private readonly stopping = new AbortController();
 
-  constructor(clock: Clock, target: () => string | null) {
+  constructor(clock: Clock, signingTime: () => number, target: () => string | null) {
     this.clock = clock;
+    this.signingTime = signingTime;
     this.target = target;
   }
 
@@ -93,7 +95,7 @@ export class Callbacks {
             this.conclude(delivery, { status: null, body: '' });
           }
         });
-        const posted = post(delivery.message, this.clock.now());
+        const posted = post(delivery.message, this.signingTime());
         return { ...posted, id: delivery.id, attempt: attempt + 1 };
       });
   }
@@ -118,7 +120,7 @@ export class Callbacks {
       return;
     }
     delivery.state = 'out';
-    const { path, headers, bodyBase64 } = post(delivery.message, this.clock.now());
+    const { path, headers, bodyBase64 } = post(delivery.message, this.signingTime());
     const answer = await fetch(new URL(path, target), {
       method: 'POST',
       headers,

@@ -48,7 +48,7 @@ export class Clock {
   async moveTo(target: number): Promise<void> {
     for (let next = this.due[0]; next !== undefined && next.at <= target; next = this.due[0]) {
       this.due.shift();
-      if (this.kind === 'virtual' && next.at > this.now()) this.set(next.at);
+      if (next.at > this.now()) this.set(next.at);
       await next.run();
     }
     this.set(target);

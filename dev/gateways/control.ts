@@ -234,7 +234,7 @@ function makeCallback(
     world.callbacks.queue(message);
     if (wish.twice) world.callbacks.queue(message);
   }
-  return post(message, world.clock.now());
+  return post(message, world.signingTime());
 }
 
 function makeMessage(wish: CallbackWish, world: World, keys: SimulatorKeys): Message {

@@ -3,9 +3,11 @@
  * gateway offers this itself. It makes no bills. Listens on 127.0.0.1 and posts callbacks nowhere else.
  *
  * Every URL begins with a world of its own, made on first use, so tests running side by side don't
- * meet. WECHAT_API_BASE is `<url>/<world>/wechat` and ALIPAY_API_BASE `<url>/<world>/alipay/gateway.do`;
- * signatures cover the path behind that base. All below is under `/<world>`; amounts are fen.
+ * meet. Its gateways are `<url>/<world>/wechat` (signatures cover the path behind that) and
+ * `<url>/<world>/alipay/gateway.do`. A client that wants an origin, like ours for WeChat, asks for one:
+ * there, /v3/…, /gateway.do and all below do without the world. Amounts are fen.
  *
+ * POST   /control/origin             {"origin"}: an origin of this world alone, the same every time.
  * GET    /control                    State: books, requests counted and rejected, callbacks.
  * PUT    /control                    Any of WorldOptions (world.ts), and `now`: milliseconds or RFC 3339.
  * DELETE /control                    Forgets the world.
@@ -24,7 +26,7 @@
  *                                    CLOSED, HANG, NOT_ENOUGH, DROP, SYSTEM_ERROR.
  * PUT    /topup                      Ends NOT_ENOUGH. A number as body adds that to `balance` instead.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { alipayDriver } from './alipay.ts';
 import { alipayMessage, refundNotification } from './alipay-answers.ts';
@@ -55,6 +57,8 @@ export interface SimulatorOptions {
   keys: SimulatorKeys;
   /** A free one unless told. */
   port?: number;
+  /** The world of URLs that name none, as at an origin of its own. None unless told. */
+  world?: string;
   /** What a new world starts with; TEST_OPTIONS unless told. */
   options?: WorldOptions;
   /** Asked about an order that is not in the books, before `anyOrder` is. */
@@ -72,6 +76,9 @@ interface State {
   options: SimulatorOptions;
   drivers: Record<Gateway, Driver>;
   worlds: Map<string, World>;
+  /** One for all worlds, and those that belong to one. */
+  servers: Server[];
+  origins: Map<string, Promise<string>>;
   stopping: AbortSignal;
 }
 
@@ -85,11 +92,30 @@ export async function startSimulator(options: SimulatorOptions): Promise<Simulat
       alipay: alipayDriver(options.keys.alipay),
     },
     worlds: new Map(),
+    servers: [],
+    origins: new Map(),
     stopping: stopping.signal,
   };
+  const port = await listen(state, options.port ?? 0, options.world);
+  return {
+    url: toOrigin(port),
+    port,
+    async stop() {
+      stopping.abort();
+      const closed = state.servers.map((server) => new Promise((resolve) => server.close(resolve)));
+      for (const server of state.servers) server.closeAllConnections();
+      for (const world of state.worlds.values()) world.stop();
+      await Promise.all(closed);
+    },
+  };
+}
+
+/** Returns the port. */
+async function listen(state: State, wanted: number, world: string | undefined): Promise<number> {
   const server = createServer((request, response) => {
-    handle(request, response, state).catch((error: unknown) => {
-      if (!stopping.signal.aborted) console.error(error);
+    const url = inWorld(request.url ?? '/', world);
+    handle(request, response, url, state).catch((error: unknown) => {
+      if (!state.stopping.aborted && !request.destroyed) console.error(error);
       send(response, { status: 500, headers: {}, body: 'The simulator failed.' });
     });
   });
@@ -97,29 +123,28 @@ export async function startSimulator(options: SimulatorOptions): Promise<Simulat
   server.keepAliveTimeout = 0;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(options.port ?? 0, '127.0.0.1', resolve);
+    server.listen(wanted, '127.0.0.1', resolve);
   });
+  state.servers.push(server);
   const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
-  return {
-    url: `http://127.0.0.1:${port}`,
-    port,
-    async stop() {
-      stopping.abort();
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
-      for (const world of state.worlds.values()) world.stop();
-      await closed;
-    },
-  };
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+/** Puts the world before a path that names none. */
+function inWorld(path: string, world: string | undefined): string {
+  if (world === undefined) return path;
+  if (path.startsWith('/v3/')) return `/${world}/wechat${path}`;
+  if (/^\/gateway\.do(\?|$)/.test(path)) return `/${world}/alipay${path}`;
+  return /^\/(control|next|topup)\b/.test(path) ? `/${world}${path}` : path;
 }
 
 async function handle(
   request: IncomingMessage,
   response: ServerResponse,
+  url: string,
   state: State,
 ): Promise<void> {
-  const match = /^\/([\w-]{1,100})\/([a-z]+)(.*)$/.exec(request.url ?? '');
+  const match = /^\/([\w-]{1,100})\/([a-z]+)(.*)$/.exec(url);
   const [, name = '', part = '', rest = ''] = match ?? [];
   const { method = 'GET' } = request;
   const body = await readBody(request);
@@ -140,6 +165,11 @@ async function handle(
     state.worlds.get(name)?.stop();
     state.worlds.delete(name);
     return send(response, toReply({ status: 200, value: {} }));
+  }
+  if (part === 'control' && method === 'POST' && rest === '/origin') {
+    const listening = state.origins.get(name) ?? listen(state, 0, name).then(toOrigin);
+    state.origins.set(name, listening);
+    return send(response, toReply({ status: 200, value: { origin: await listening } }));
   }
   const path = `${part}${rest}`;
   const { keys } = state.options;
@@ -274,6 +304,10 @@ async function supplyOrder(
   });
 }
 
+function toOrigin(port: number): string {
+  return `http://127.0.0.1:${port}`;
+}
+
 function toReply({ status, value }: Json): Reply {
   const headers = { 'Content-Type': 'application/json' };
   return { status, headers, body: JSON.stringify(value) };
@@ -284,7 +318,7 @@ function send(response: ServerResponse, { status, headers, body }: Reply): void 
   response.writeHead(status, headers).end(status === 204 ? undefined : body);
 }
 
-/** Undefined where it is too large. */
+/** Undefined where it is too large: the rest of it is not read, which cuts the connection. */
 async function readBody(request: IncomingMessage): Promise<string | undefined> {
   const chunks: Buffer[] = [];
   let size = 0;

@@ -9,6 +9,9 @@ import type { Order, Refund, World } from './world.ts';
 
 type Keys = SimulatorKeys['wechat'];
 
+/** An hour, which is too old also for an application whose clock lags behind the world's. */
+const STALE_SECONDS = 3_600;
+
 /** The path of a callback whose refund named no notify_url. */
 const CALLBACK_PATH = '/callbacks/wechat';
 
@@ -31,7 +34,7 @@ export function seal(
   keys: Keys,
 ): Reply {
   const body = value === null ? '' : JSON.stringify(value);
-  const signature = sign(body, answerKey(request, keys), world.clock.now(), spoil);
+  const signature = sign(body, answerKey(request, keys), world.signingTime(), spoil);
   return {
     status,
     headers: {
@@ -56,7 +59,7 @@ function sign(
   spoil: Spoil | null,
 ): Record<string, string> {
   const nonce = Formatter.nonce();
-  const timestamp = Math.floor(now / 1_000) - (spoil === 'stale' ? 301 : 0);
+  const timestamp = Math.floor(now / 1_000) - (spoil === 'stale' ? STALE_SECONDS : 0);
   return {
     'Wechatpay-Timestamp': String(timestamp),
     'Wechatpay-Nonce': nonce,
@@ -139,7 +142,7 @@ function transaction(order: Order, tradeState: string, keys: Keys): Record<strin
 }
 
 /** RFC 3339 in Beijing time, without fractions. */
-export function beijing(time: number): string {
+function beijing(time: number): string {
   return new Date(time + 28_800_000).toISOString().replace(/\.\d+Z$/, '+08:00');
 }
 
@@ -153,7 +156,7 @@ export interface WechatCallback {
 }
 
 /** How a test spoils a callback; null: not at all. */
-export type WechatAlteration =
+type WechatAlteration =
   | 'body'
   | 'signature'
   | 'ciphertext'

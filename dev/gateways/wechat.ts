@@ -117,7 +117,7 @@ function verify(request: GatewayRequest, world: World, keys: Keys): void {
   ].map((name) => fields.get(name) ?? '');
   const isFresh =
     /^\d{10}$/.test(timestamp ?? '') &&
-    Math.abs(world.clock.now() / 1_000 - Number(timestamp)) <= MAX_SKEW_SECONDS;
+    Math.abs(world.signingTime() / 1_000 - Number(timestamp)) <= MAX_SKEW_SECONDS;
   const text = Formatter.request(method, path, timestamp ?? '', nonce ?? '', body);
   const isSigned =
     mchid === keys.mchid &&

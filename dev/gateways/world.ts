@@ -23,7 +23,15 @@ const Milliseconds = z.int().min(0);
 export const WorldOptions = z.strictObject({
   /** `virtual` stands still until it is moved. `real` runs, and can be moved too. */
   clock: z.enum(['virtual', 'real']),
-  /** Takes an order that is not registered as paid; WeChat's total is the first refund's. */
+  /**
+   * Whose time signatures carry and are checked by. `machine` is for an application whose clock does not
+   * follow the world's: it refuses what is more than five minutes off.
+   */
+  signingClock: z.enum(['world', 'machine']),
+  /**
+   * Takes an order that is not registered as paid. WeChat's total is the first refund's; Alipay's has
+   * none, so it can be refunded without end, and no notification is made.
+   */
   anyOrder: z.boolean(),
   /** Where callbacks are posted to, on this machine; null to collect them only. */
   callbackUrl: z
@@ -68,6 +76,7 @@ export type WorldOptions = z.infer<typeof WorldOptions>;
 /** What a test starts with: the gateways' own rules, and a clock that stands still. */
 export const TEST_OPTIONS: WorldOptions = {
   clock: 'virtual',
+  signingClock: 'world',
   anyOrder: false,
   callbackUrl: null,
   callbacks: true,
@@ -159,7 +168,16 @@ export class World {
   constructor(options: WorldOptions) {
     this.options = options;
     this.clock.use(options.clock);
-    this.callbacks = new Callbacks(this.clock, () => this.options.callbackUrl);
+    this.callbacks = new Callbacks(
+      this.clock,
+      () => this.signingTime(),
+      () => this.options.callbackUrl,
+    );
+  }
+
+  /** The time that signatures carry, and are checked by. */
+  signingTime(): number {
+    return this.options.signingClock === 'world' ? this.clock.now() : Date.now();
   }
 
   configure(changes: z.input<typeof Changes>): void {
