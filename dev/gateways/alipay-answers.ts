@@ -1,9 +1,10 @@
 /** What Alipay writes: its answers and notifications, and the signatures over both. */
 import { createSign, randomBytes } from 'node:crypto';
 import type { Message } from './callbacks.ts';
+import type { Order, Refund } from './contract.ts';
 import type { Content, ErrorOptions, Reply, Spoil } from './driver.ts';
 import type { SimulatorKeys } from './keys.ts';
-import type { Order, Refund, World } from './world.ts';
+import type { World } from './world.ts';
 
 type Keys = SimulatorKeys['alipay'];
 

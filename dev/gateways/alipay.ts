@@ -2,9 +2,11 @@
  * Alipay's gateway.do as a merchant sees it: refunds and their queries, trade queries and closing.
  * Signatures are made and verified by node:crypto, never by our code.
  */
+
 import { createVerify } from 'node:crypto';
 import { z } from 'zod';
 import { alipayError, beijing, node, seal, yuan } from './alipay-answers.ts';
+import type { Operation, Order, Refund } from './contract.ts';
 import {
   type Call,
   type Content,
@@ -13,9 +15,8 @@ import {
   type Outcome,
   Refusal,
 } from './driver.ts';
-import type { Operation } from './faults.ts';
 import type { SimulatorKeys } from './keys.ts';
-import type { Order, Refund, World } from './world.ts';
+import type { World } from './world.ts';
 
 type Keys = SimulatorKeys['alipay'];
 

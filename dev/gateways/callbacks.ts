@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Clock } from './clock.ts';
-import type { Gateway } from './faults.ts';
+import type { DeliveryState, Gateway, Posted } from './contract.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -30,29 +30,14 @@ export interface Message {
   /** Its number of the refund or the order. */
   number: string | null;
   path: string;
+  /** Never repeated, as a probe, which is to be refused. */
+  once?: boolean;
   /** Signed anew for each attempt; the gateway's id of the message stays the same. */
   build(now: number): { headers: Record<string, string>; body: string };
 }
 
-/** A message as it goes over the wire. */
-export interface Posted {
-  id: string;
-  gateway: Gateway;
-  event: string;
-  number: string | null;
-  /** One for the first. */
-  attempt: number;
-  path: string;
-  headers: Record<string, string>;
-  bodyBase64: string;
-}
-
-interface Delivery {
-  id: string;
+interface Delivery extends Pick<DeliveryState, 'id' | 'state' | 'attempts'> {
   message: Message;
-  /** `out`: delivered and not yet answered. */
-  state: 'waiting' | 'due' | 'out' | 'taken' | 'given up';
-  attempts: { at: number; status: number | null; body: string }[];
 }
 
 export class Callbacks {
@@ -68,7 +53,7 @@ export class Callbacks {
     this.target = target;
   }
 
-  state() {
+  state(): DeliveryState[] {
     return this.deliveries.map(({ id, message, state, attempts }) => {
       const { gateway, event, number } = message;
       return { id, gateway, event, number, state, attempts };
@@ -134,7 +119,7 @@ export class Callbacks {
   }
 
   private conclude(delivery: Delivery, answer: { status: number | null; body: string }): void {
-    const { gateway } = delivery.message;
+    const { gateway, once = false } = delivery.message;
     const { status } = answer;
     delivery.attempts.push({ at: this.clock.now(), status, body: answer.body.slice(0, 1_000) });
     const isTaken =
@@ -144,7 +129,7 @@ export class Callbacks {
     const wait = REPEATS_MS[gateway][delivery.attempts.length - 1];
     if (isTaken) {
       delivery.state = 'taken';
-    } else if (wait === undefined) {
+    } else if (once || wait === undefined) {
       delivery.state = 'given up';
     } else {
       delivery.state = 'waiting';

@@ -1,8 +1,23 @@
 /** How tests and developers steer a world. The list of what there is stands in simulator.ts. */
 import { z } from 'zod';
 import { alipayMessage } from './alipay-answers.ts';
-import { type Message, type Posted, post } from './callbacks.ts';
-import { Fault, Gateway, NextWord, RefundState } from './faults.ts';
+import { type Message, post } from './callbacks.ts';
+import {
+  CallbackAnswer,
+  CallbackWish,
+  Changes,
+  FaultList,
+  type Gateway,
+  type Instant,
+  Milliseconds,
+  NewOrder,
+  NextWord,
+  type Order,
+  type Posted,
+  type Refund,
+  Settlement,
+  type SimulatorState,
+} from './contract.ts';
 import type { SimulatorKeys } from './keys.ts';
 import {
   otherCallback,
@@ -11,7 +26,7 @@ import {
   wechatMessage,
   xmlMessage,
 } from './wechat-answers.ts';
-import { makeNumber, type Order, type Refund, type World, WorldOptions } from './world.ts';
+import { makeNumber, type World } from './world.ts';
 
 export interface Json {
   status: number;
@@ -24,91 +39,6 @@ interface ControlRequest {
   path: string;
   body: string;
 }
-
-/** GET …/control. */
-export interface SimulatorState {
-  /** Milliseconds since 1970, by the world's clock. */
-  now: number;
-  options: WorldOptions;
-  orders: Order[];
-  refunds: Refund[];
-  /** By `<gateway>.<operation>`, rejected ones included. */
-  requests: Record<string, number>;
-  /** Those that did not verify. */
-  rejected: World['rejected'];
-  /** Requests being held right now. */
-  held: number;
-  /** Faults not yet used up. */
-  faults: number;
-  callbacks: ReturnType<World['callbacks']['state']>;
-}
-
-const Milliseconds = z.int().min(0);
-const Instant = z.union([Milliseconds, z.iso.datetime({ offset: true })]);
-const Changes = WorldOptions.partial().extend({ now: Instant.optional() });
-const Faults = z.strictObject({ faults: z.array(Fault).max(1_000) });
-
-const NewOrder = z.strictObject({
-  gateway: Gateway,
-  outTradeNo: z.string().min(1).max(64),
-  tradeNo: z.string().min(1).max(64).optional(),
-  total: z.int().min(1),
-  payerTotal: z.int().min(0).nullable().optional(),
-  /** Now, unless told. */
-  paidAt: Instant.optional(),
-  state: z.enum(['paid', 'unpaid', 'closed', 'finished']).optional(),
-  payerReachable: z.boolean().optional(),
-});
-export type NewOrder = z.infer<typeof NewOrder>;
-
-const Settlement = z.strictObject({
-  outRefundNo: z.string(),
-  outcome: RefundState.exclude(['PROCESSING']),
-  gateway: Gateway.optional(),
-});
-
-const CallbackAnswer = z.strictObject({
-  id: z.string(),
-  status: z.int(),
-  body: z.string().default(''),
-  /** How long it took; above 5,000 it counts as none. */
-  tookMs: Milliseconds.default(0),
-});
-
-/**
- * A callback that need not be true. What the books don't know, the wish has to say: a refund needs
- * `outTradeNo` and `fen`, an order `total`.
- */
-export const CallbackWish = z.strictObject({
-  /** `refund` where a refund is named, else `payment`. The others are WeChat's. */
-  kind: z.enum(['refund', 'payment', 'echo', 'unknown', 'xml']).optional(),
-  gateway: Gateway.optional(),
-  outRefundNo: z.string().optional(),
-  outTradeNo: z.string().optional(),
-  tradeNo: z.string().optional(),
-  fen: z.int().optional(),
-  total: z.int().optional(),
-  /** What it says of the refund; what the books say, unless told. */
-  outcome: RefundState.optional(),
-  /** Alipay's trade_status. */
-  status: z.string().optional(),
-  /** Alipay's refund_fee: all refunds of the order so far; what the books say, unless told. */
-  refunded: z.int().optional(),
-  alter: z
-    .enum([
-      ...(['body', 'signature', 'ciphertext', 'stale', 'unknown_serial', 'probe'] as const),
-      ...(['mchid', 'appid', 'app_id', 'seller_id'] as const),
-    ])
-    .optional(),
-  /** WeChat's key. */
-  key: z.enum(['public_key', 'certificate']).optional(),
-  /** WeChat's id or Alipay's notify_id, to repeat one. */
-  id: z.string().optional(),
-  /** Also among the callbacks, where it is repeated until it is answered. */
-  repeat: z.boolean().optional(),
-  twice: z.boolean().optional(),
-});
-export type CallbackWish = z.infer<typeof CallbackWish>;
 
 class Unprocessable extends Error {}
 
@@ -131,7 +61,7 @@ export async function handleControl(
         return done();
       }
       case 'PUT control/faults':
-        world.faults.set(Faults.parse(json()).faults);
+        world.faults.set(FaultList.parse(json()).faults);
         return done();
       case 'GET control/held': {
         const count = Number(new URLSearchParams(query).get('count') ?? 1);
@@ -193,7 +123,7 @@ function stateOf(world: World): SimulatorState {
   };
 }
 
-function toTime(instant: z.infer<typeof Instant>): number {
+function toTime(instant: Instant): number {
   return typeof instant === 'number' ? instant : Date.parse(instant);
 }
 

@@ -1,5 +1,5 @@
 /** What the simulator needs of a gateway, whichever of the two it is. */
-import type { Fault, Gateway, Operation } from './faults.ts';
+import type { Fault, Gateway, Operation } from './contract.ts';
 import type { World } from './world.ts';
 
 export interface GatewayRequest {

@@ -2,73 +2,7 @@
  * What tests can make a gateway do wrong: a queue of faults, taken in order by the requests that they
  * are meant for, and requests held until released. One for each world.
  */
-import { z } from 'zod';
-
-export const Gateway = z.enum(['wechat', 'alipay']);
-export type Gateway = z.infer<typeof Gateway>;
-
-/** `order` asks about a payment, `close` closes one, `abnormal` is WeChat's apply-abnormal-refund. */
-export const Operation = z.enum(['refund', 'query', 'order', 'close', 'abnormal']);
-export type Operation = z.infer<typeof Operation>;
-
-export const RefundState = z.enum(['SUCCESS', 'PROCESSING', 'ABNORMAL', 'CLOSED']);
-export type RefundState = z.infer<typeof RefundState>;
-
-const Milliseconds = z.int().min(0).max(2_147_483_647);
-
-/** Which requests take the fault: all, unless told. */
-const Selection = {
-  gateway: Gateway.optional(),
-  operation: Operation.optional(),
-  /** How many requests; one unless told. */
-  times: z.union([z.int().min(1), z.literal('always')]).optional(),
-  /** Ends this long after its first request, by the world's clock, whatever `times` says. */
-  forMs: Milliseconds.optional(),
-};
-
-/** A code alone is enough: `ACQ.…` comes as 40004, `isp.…` and `aop.…` as 20000. */
-const Code = z.string().min(1);
-
-export const Fault = z.union([
-  /** No fault at all, to let a request through. */
-  z.strictObject({ ...Selection, none: z.literal(true) }),
-  /** Cuts the connection: `before` executing, or `after` it, so that the answer is lost. */
-  z.strictObject({ ...Selection, drop: z.enum(['before', 'after']) }),
-  /** Waits for `release`; a request whose client has gone is executed all the same. */
-  z.strictObject({ ...Selection, hold: z.enum(['before', 'after']) }),
-  /** Waits, in real time. */
-  z.strictObject({
-    ...Selection,
-    delayMs: Milliseconds,
-    when: z.enum(['before', 'after']).optional(),
-  }),
-  /**
-   * Answers this instead of executing. A `body` is sent as it is, unsigned. `unsigned` puts the code
-   * into an answer without signature, which Alipay calls error_response.
-   */
-  z.strictObject({
-    ...Selection,
-    status: z.int().min(200).max(599),
-    code: Code.optional(),
-    body: z.string().optional(),
-    unsigned: z.boolean().optional(),
-  }),
-  /** Executes, then answers this. */
-  z.strictObject({
-    ...Selection,
-    statusAfter: z.int().min(200).max(599),
-    code: Code.optional(),
-    body: z.string().optional(),
-    unsigned: z.boolean().optional(),
-  }),
-  /** Executes, and spoils the signature of the answer. Alipay's has no time, so it has no `stale`. */
-  z.strictObject({ ...Selection, sign: z.enum(['none', 'stale', 'altered', 'unknown_serial']) }),
-  /** What becomes of the refund: at once, or after so many milliseconds of PROCESSING. */
-  z.strictObject({ ...Selection, outcome: RefundState, afterMs: Milliseconds.optional() }),
-  /** Answers 307 to another address, without executing. */
-  z.strictObject({ ...Selection, redirect: z.string() }),
-]);
-export type Fault = z.infer<typeof Fault>;
+import type { Fault, Gateway, NextWord, Operation } from './contract.ts';
 
 /** How long `waitForHeld` waits before it answers with what there is. */
 const HELD_WAIT_MS = 10_000;
@@ -145,18 +79,6 @@ export class Faults {
     });
   }
 }
-
-/** One word for the next refund of either gateway: `curl -X PUT $SIM/dev/next -d ABNORMAL`. */
-export const NextWord = z.enum([
-  'SUCCESS',
-  'ABNORMAL',
-  'CLOSED',
-  'HANG',
-  'NOT_ENOUGH',
-  'DROP',
-  'SYSTEM_ERROR',
-]);
-export type NextWord = z.infer<typeof NextWord>;
 
 /** NOT_ENOUGH is no fault: it lasts until the account is topped up, so the world keeps it. */
 export function faultOfWord(

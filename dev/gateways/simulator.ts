@@ -9,18 +9,18 @@
  *
  * POST   /control/origin             {"origin"}: an origin of this world alone, the same every time.
  * GET    /control                    State: books, requests counted and rejected, callbacks.
- * PUT    /control                    Any of WorldOptions (world.ts), and `now`: milliseconds or RFC 3339.
+ * PUT    /control                    Any of WorldOptions (contract.ts), and `now`: milliseconds or RFC 3339.
  * DELETE /control                    Forgets the world.
- * PUT    /control/faults             {"faults": Fault[]} (faults.ts) replaces the queue.
+ * PUT    /control/faults             {"faults": Fault[]} (contract.ts) replaces the queue.
  * GET    /control/held?count=n       200 when n requests are held, or 408 after ten seconds.
  * POST   /control/release            Lets them go.
  * POST   /control/advance            {"ms"}: moves the clock; what falls due is done when it answers.
  * POST   /control/orders             {"gateway", "outTradeNo", "total", "tradeNo"?, "payerTotal"?,
  *                                    "paidAt"?, "state"?, "payerReachable"?}, or a list of them.
  * POST   /control/settle             {"outRefundNo", "outcome", "gateway"?}
- * GET    /control/callbacks          Posted[] (callbacks.ts): those due now, to be delivered by the test.
+ * GET    /control/callbacks          Posted[] (contract.ts): those due now, to be delivered by the test.
  * POST   /control/callbacks/answer   {"id", "status", "body"?, "tookMs"?}: what came back. Repeats follow.
- * POST   /control/callback           CallbackWish (control.ts) → {path, headers, bodyBase64, event}: any
+ * POST   /control/callback           CallbackWish (contract.ts) → {path, headers, bodyBase64, event}: any
  *                                    callback, true or not. Posted too where callbackUrl is set.
  * PUT    /next                       One word, for the next refund of either gateway: SUCCESS, ABNORMAL,
  *                                    CLOSED, HANG, NOT_ENOUGH, DROP, SYSTEM_ERROR.
@@ -30,6 +30,13 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { alipayDriver } from './alipay.ts';
 import { alipayMessage, refundNotification } from './alipay-answers.ts';
+import {
+  type Fault,
+  type Gateway,
+  type Order,
+  TEST_OPTIONS,
+  type WorldOptions,
+} from './contract.ts';
 import { handleControl, type Json } from './control.ts';
 import {
   type Call,
@@ -39,18 +46,17 @@ import {
   Refusal,
   type Reply,
 } from './driver.ts';
-import type { Fault, Gateway } from './faults.ts';
 import type { SimulatorKeys } from './keys.ts';
 import { wechatDriver } from './wechat.ts';
 import { refundCallback, wechatMessage } from './wechat-answers.ts';
-import { makeNumber, type Order, TEST_OPTIONS, World, type WorldOptions } from './world.ts';
+import { makeNumber, World } from './world.ts';
 
 const MAX_BODY_BYTES = 1_048_576;
 const MAX_WORLDS = 10_000;
 const MAX_REJECTED = 1_000;
 
 /** What is known of an order elsewhere, as in the database of `npm run dev`. */
-export type KnownOrder = Pick<Order, 'outTradeNo' | 'total' | 'state'> &
+type KnownOrder = Pick<Order, 'outTradeNo' | 'total' | 'state'> &
   Partial<Pick<Order, 'tradeNo' | 'paidAt'>>;
 
 export interface SimulatorOptions {

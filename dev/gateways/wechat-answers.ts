@@ -1,11 +1,12 @@
 /** What WeChat Pay writes: the objects of its answers and callbacks, and the signatures over both. */
+
 import { randomUUID } from 'node:crypto';
 import { Aes, Formatter, Rsa } from 'wechatpay-axios-plugin';
 import type { Message } from './callbacks.ts';
+import type { Order, Refund, RefundState } from './contract.ts';
 import type { Content, GatewayRequest, Reply, Spoil } from './driver.ts';
-import type { RefundState } from './faults.ts';
 import type { PlatformKey, SimulatorKeys } from './keys.ts';
-import type { Order, Refund, World } from './world.ts';
+import type { World } from './world.ts';
 
 type Keys = SimulatorKeys['wechat'];
 
@@ -274,6 +275,7 @@ export function wechatMessage(
     event,
     number,
     path,
+    once: alter === 'probe',
     build(now) {
       const headers = sign(body, key, now, spoil);
       headers['Content-Type'] = 'application/json';

@@ -2,8 +2,10 @@
  * WeChat Pay API v3 as a merchant sees it: refunds, their queries and apply-abnormal-refund, order
  * queries and closing. Signatures are made and verified by wechatpay-axios-plugin, never by our code.
  */
+
 import { Formatter, Rsa } from 'wechatpay-axios-plugin';
 import { z } from 'zod';
+import type { Operation, Order, Refund } from './contract.ts';
 import {
   type Call,
   type Content,
@@ -12,10 +14,9 @@ import {
   type Outcome,
   Refusal,
 } from './driver.ts';
-import type { Operation } from './faults.ts';
 import type { PlatformKey, SimulatorKeys } from './keys.ts';
 import { answerKey, describe, describeOrder, platformKeys, seal } from './wechat-answers.ts';
-import type { Order, Refund, World } from './world.ts';
+import type { World } from './world.ts';
 
 type Keys = SimulatorKeys['wechat'];
 

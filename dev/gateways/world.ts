@@ -4,146 +4,20 @@
  * order never exceed what was paid.
  */
 import { randomInt } from 'node:crypto';
-import { z } from 'zod';
 import { Callbacks } from './callbacks.ts';
 import { Clock } from './clock.ts';
 import {
+  type Changes,
   type Fault,
-  Faults,
-  faultOfWord,
   type Gateway,
   type NextWord,
   type Operation,
+  type Order,
+  type Refund,
   type RefundState,
-} from './faults.ts';
-
-const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]'];
-const Milliseconds = z.int().min(0);
-
-export const WorldOptions = z.strictObject({
-  /** `virtual` stands still until it is moved. `real` runs, and can be moved too. */
-  clock: z.enum(['virtual', 'real']),
-  /**
-   * Whose time signatures carry and are checked by. `machine` is for an application whose clock does not
-   * follow the world's: it refuses what is more than five minutes off.
-   */
-  signingClock: z.enum(['world', 'machine']),
-  /**
-   * Takes an order that is not registered as paid. WeChat's total is the first refund's; Alipay's has
-   * none, so it can be refunded without end, and no notification is made.
-   */
-  anyOrder: z.boolean(),
-  /** Where callbacks are posted to, on this machine; null to collect them only. */
-  callbackUrl: z
-    .url({ protocol: /^https?$/ })
-    .refine((url) => LOOPBACK.includes(new URL(url).hostname), 'is not on this machine')
-    .nullable(),
-  /** False: none is ever made. */
-  callbacks: z.boolean(),
-  /** How long after the event the first one is due. */
-  callbackDelayMs: Milliseconds,
-  /** WeChat: how long PROCESSING lasts, null for ever, and what follows. Zero: the answer says it. */
-  settle: z.strictObject({
-    afterMs: Milliseconds.nullable(),
-    outcome: z.enum(['SUCCESS', 'ABNORMAL', 'CLOSED']),
-  }),
-  /** WeChat, 60 s for an order: between two refunds, or between any two requests, repeats included. */
-  wechatGap: z.enum(['off', 'refunds', 'requests']),
-  /** Alipay, 3 s between two refunds of an order. */
-  alipayGap: z.boolean(),
-  /** WeChat: that many refund requests may fail in a second, then it answers 429; null: no limit. */
-  failingPerSecond: z.int().min(1).nullable(),
-  /** How long a refund stays invisible to queries. */
-  wechatVisibleAfterMs: Milliseconds,
-  alipayVisibleAfterMs: Milliseconds,
-  /** The share of WeChat's callbacks that the new key signs, the public key. */
-  newKeyShare: z.number().min(0).max(1),
-  associatedData: z.enum(['normal', 'empty', 'absent']),
-  /** Alipay: `normal` is Y when money moved and N on a repeat. */
-  fundChange: z.enum(['normal', 'N', 'missing']),
-  /** False: Alipay's query shows a finished refund without refund_status. */
-  alipayRefundStatus: z.boolean(),
-  /** False: as of an Alipay product that sends no notification about a refund. */
-  alipayRefundNotifications: z.boolean(),
-  /** Whether an empty parameter of a notification is part of the signed text. */
-  alipayEmptyParameter: z.enum(['signed', 'unsigned']),
-  /** Fen that both accounts have together; null: enough. */
-  balance: z.int().min(0).nullable(),
-});
-const Changes = WorldOptions.partial();
-export type WorldOptions = z.infer<typeof WorldOptions>;
-
-/** What a test starts with: the gateways' own rules, and a clock that stands still. */
-export const TEST_OPTIONS: WorldOptions = {
-  clock: 'virtual',
-  signingClock: 'world',
-  anyOrder: false,
-  callbackUrl: null,
-  callbacks: true,
-  callbackDelayMs: 0,
-  settle: { afterMs: 2_000, outcome: 'SUCCESS' },
-  wechatGap: 'refunds',
-  alipayGap: true,
-  failingPerSecond: null,
-  wechatVisibleAfterMs: 0,
-  alipayVisibleAfterMs: 10_000,
-  newKeyShare: 1,
-  associatedData: 'normal',
-  fundChange: 'normal',
-  alipayRefundStatus: true,
-  alipayRefundNotifications: true,
-  alipayEmptyParameter: 'signed',
-  balance: null,
-};
-
-/** For `npm run dev`, beside `callbackUrl`. */
-export const DEV_OPTIONS: WorldOptions = {
-  ...TEST_OPTIONS,
-  clock: 'real',
-  anyOrder: true,
-  callbackDelayMs: 500,
-  failingPerSecond: 6,
-};
-
-export interface Order {
-  gateway: Gateway;
-  outTradeNo: string;
-  tradeNo: string;
-  /** Fen; null where nobody has said it, which only Alipay allows. */
-  total: number | null;
-  /** Fen; less than `total` where the payer had a coupon. */
-  payerTotal: number | null;
-  /** Milliseconds since 1970. */
-  paidAt: number;
-  /** `finished`: Alipay's refund window is over. */
-  state: 'paid' | 'unpaid' | 'closed' | 'finished';
-  /** False: the payer's account is void, so WeChat refuses. */
-  payerReachable: boolean;
-  /** When a refund was last accepted, and when one was last asked for. */
-  refundedAt: number | null;
-  askedAt: number | null;
-}
-
-export interface Refund {
-  gateway: Gateway;
-  outRefundNo: string;
-  refundId: string;
-  outTradeNo: string;
-  tradeNo: string;
-  fen: number;
-  reason: string | null;
-  notifyUrl: string | null;
-  state: RefundState;
-  createdAt: number;
-  succeededAt: number | null;
-  /** How many requests asked for it. */
-  sent: number;
-  /** How often it has moved money, at most once, and how many fen. */
-  movedTimes: number;
-  moved: number;
-  /** What WeChat's apply-abnormal-refund named, decrypted. */
-  payout: { type: string; bankAccount: string | null; realName: string | null } | null;
-}
+  WorldOptions,
+} from './contract.ts';
+import { Faults, faultOfWord } from './faults.ts';
 
 export class World {
   readonly clock = new Clock();
@@ -180,7 +54,7 @@ export class World {
     return this.options.signingClock === 'world' ? this.clock.now() : Date.now();
   }
 
-  configure(changes: z.input<typeof Changes>): void {
+  configure(changes: Changes): void {
     this.options = WorldOptions.parse({ ...this.options, ...changes });
     this.clock.use(this.options.clock);
   }
