@@ -53,6 +53,14 @@ export interface Reply {
   gatewayRequestId: string | null;
 }
 
+/**
+ * Where the money of an abnormal refund shall go: a debit card of the payer, or the merchant's own account,
+ * from which the merchant pays it back. Card data goes through; nothing stores or logs it.
+ */
+export type AbnormalAccount =
+  | { type: 'USER_BANK_CARD'; bankType: string; bankAccount: string; realName: string }
+  | { type: 'MERCHANT_BANK_CARD' };
+
 /** What a callback says. Its signature is verified, and it is meant for the account that is configured. */
 export interface Notification {
   /** Tells it from every other of this gateway; the same when it is repeated. */
@@ -126,6 +134,14 @@ export interface Gateway {
    * whatever else could show that money moved is asked too. Never throws.
    */
   query(refund: GatewayRefund, decisive: boolean): Promise<Reply>;
+  /**
+   * Completes a refund that is `abnormal`, for a gateway that can do it by its API. The news are about the
+   * refund, and never `refused`: what is not `accepted` or final leaves it abnormal. Never throws.
+   */
+  completeAbnormal?(
+    refund: { gatewayRefundNo: string; outRefundNo: string },
+    account: AbnormalAccount,
+  ): Promise<Reply>;
   /** Reads a callback: signature first, over the bytes as received. Throws CallbackRefusedError. */
   readCallback(headers: Headers, body: Uint8Array): Promise<Notification>;
 }
