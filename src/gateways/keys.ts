@@ -63,6 +63,43 @@ export async function verify(
   }
 }
 
+/** When a certificate (PEM) expires: its notAfter, RFC 5280, section 4.1. Throws for anything else. */
+export function certificateExpiry(pem: string): Date {
+  const [, base64 = ''] = /-----BEGIN CERTIFICATE-----([\s\S]*?)-----END/.exec(pem) ?? [];
+  const [certificate] = elements(fromBase64(base64.replace(/\s/g, '')));
+  const [toBeSigned] = elements(certificate?.content);
+  const fields = elements(toBeSigned?.content);
+  // Version [0] is left out of certificates of version 1; then serial, algorithm, issuer and validity.
+  const validity = fields[fields[0]?.tag === 0xa0 ? 4 : 3];
+  const notAfter = elements(validity?.content)[1];
+
+  const text = new TextDecoder().decode(notAfter?.content);
+  // UTCTime has two digits of the year: 50 to 99 are of the twentieth century.
+  const century = notAfter?.tag === 0x17 ? (text < '5' ? '20' : '19') : '';
+  const time = (century + text).replace(
+    /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/,
+    '$1-$2-$3T$4:$5:$6Z',
+  );
+  const expiry = new Date(time);
+  if (!time.includes('T') || Number.isNaN(expiry.getTime())) throw new Error('no certificate');
+  return expiry;
+}
+
+/** The DER elements that follow each other in these bytes. */
+function elements(der: Uint8Array = new Uint8Array()): { tag: number; content: Uint8Array }[] {
+  const found: { tag: number; content: Uint8Array }[] = [];
+  for (let at = 0; at + 1 < der.length; ) {
+    const [tag = 0, first = 0] = der.subarray(at);
+    // Below 0x80 it is the length itself, else how many bytes the length has.
+    const start = at + 2 + (first < 0x80 ? 0 : first - 0x80);
+    const long = der.subarray(at + 2, start).reduce((sum, byte) => sum * 256 + byte, 0);
+    const end = start + (first < 0x80 ? first : long);
+    found.push({ tag, content: der.subarray(start, end) });
+    at = end;
+  }
+  return found;
+}
+
 /** PKCS#1 and PKCS#8 both begin with SEQUENCE, its length in three bytes, INTEGER 0; then they differ. */
 const AFTER_VERSION = 7;
 const INTEGER = 0x02;
