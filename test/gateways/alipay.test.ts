@@ -907,8 +907,8 @@ describe('a notification', () => {
 
   it('is verified by the certificate that it names, be the number signed or not', async () => {
     const certified = await alipay.configure(certificateMode);
-    const parameters = { ...paid(), alipay_cert_sn: keys.alipay_cert_sn };
-    for (const unsigned of [[], ['alipay_cert_sn']]) {
+    const parameters = { ...paid(), alipay_cert_sn: keys.alipay_cert_sn, body: '' };
+    for (const unsigned of [[], ['body'], ['alipay_cert_sn'], ['alipay_cert_sn', 'body']]) {
       const form = await signedForm(parameters, { unsigned });
       expect(await read(form, certified)).toMatchObject({ serial: keys.alipay_cert_sn, payment });
       const renamed = form.replace(/alipay_cert_sn=[^&]*/, 'alipay_cert_sn=f00');

@@ -93,7 +93,7 @@ async function call(
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     reply.httpStatus = response.status;
-    const trace = response.headers.get('trace_id') ?? response.headers.get('alipay-trace-id');
+    const trace = response.headers.get('trace_id');
     reply.gatewayRequestId = trace ? toCode(trace) : null;
     if (response.status !== 200) {
       await response.body?.cancel();
