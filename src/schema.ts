@@ -1,7 +1,8 @@
 /**
  * What is true of stored data. The three tables of the specification (section 2.1) stand here column for
  * column, with the constraints that keep money consistent whoever writes. Beside them stand the record of
- * who did what to a refund, the sums of each payment's refunds, and the totals by day and by month.
+ * who did what to a refund, the sums of each payment's refunds, the totals by day and by month, and what the
+ * gateways know of payments and refunds.
  * Amounts are NUMERIC in yuan, times are TIMESTAMPTZ. `orders` belongs to the order module: nothing
  * references it, and the migration creates it only if it is absent.
  */
@@ -10,20 +11,25 @@ import {
   type AnyPgColumn,
   bigint,
   bigserial,
+  boolean,
   check,
+  customType,
   date,
   index,
   integer,
+  jsonb,
   numeric,
   pgTable,
   primaryKey,
   timestamp,
+  unique,
   varchar,
 } from 'drizzle-orm/pg-core';
 
 const time = (name: string) => timestamp(name, { withTimezone: true, mode: 'string' });
 const createdAt = () => time('created_at').notNull().defaultNow();
 const updatedAt = () => time('updated_at').defaultNow();
+const bytea = customType<{ data: Uint8Array }>({ dataType: () => 'bytea' });
 const amount = () => numeric('amount', { precision: 18, scale: 2 }).notNull();
 
 /** NUMERIC takes NaN, which is greater than every number, so a lower bound alone lets it in. */
@@ -144,10 +150,14 @@ export const paymentRefunds = pgTable(
   ],
 );
 
+/** What a gateway said, and how: its answer to a refund, its answer to a query, a callback. `person`: somebody forced it. */
+type EventCause = 'answer' | 'query' | 'callback' | 'person';
+
 /**
  * Who moved a refund from which status to which, and in which request. from_status is null for its
- * creation; a correction has the reason that was given for it. Written in the transaction of the change;
- * the database refuses UPDATE and DELETE.
+ * creation; a correction has the reason that was given for it. `cause` is null where a caller of the API
+ * settled a refund that no gateway has. Written in the transaction of the change; the database refuses
+ * UPDATE and DELETE.
  */
 export const paymentRefundEvents = pgTable(
   'payment_refund_events',
@@ -162,6 +172,7 @@ export const paymentRefundEvents = pgTable(
     requestId: varchar('request_id', { length: 64 }).notNull(),
     createdAt: createdAt(),
     reason: varchar('reason', { length: 255 }),
+    cause: varchar('cause', { length: 20 }).$type<EventCause>(),
   },
   (table) => [
     check('payment_refund_events_created_at_check', isShowable(table.createdAt)),
@@ -264,6 +275,177 @@ export const paymentMonthlyTotals = pgTable(
     check('payment_monthly_totals_amount_check', NOT_NAN(table.amount)),
   ],
 );
+
+/**
+ * What a gateway calls a payment, for payments of which it is known. No row: out_trade_no is payment_no.
+ * `attention` says why a person should look at the payment, as in gateway_refunds.
+ */
+export const gatewayPayments = pgTable(
+  'gateway_payments',
+  {
+    paymentId: bigint('payment_id', { mode: 'bigint' })
+      .primaryKey()
+      .references(() => payments.id, { onDelete: 'cascade', onUpdate: 'cascade' }),
+    /** Our number of the payment at the gateway, where it is not payment_no. */
+    outTradeNo: varchar('out_trade_no', { length: 64 }),
+    /** The gateway's number: transaction_id, trade_no. */
+    tradeNo: varchar('trade_no', { length: 64 }),
+    /** Whose account took the payment: mchid, or app_id/seller_id. */
+    account: varchar('account', { length: 64 }),
+    attention: varchar('attention', { length: 64 }),
+    attentionAt: time('attention_at'),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (table) => [
+    index('idx_gateway_payments_out_trade_no').on(table.outTradeNo),
+    index('idx_gateway_payments_attention')
+      .on(table.attentionAt, table.paymentId)
+      .where(sql`${table.attention} IS NOT NULL`),
+  ],
+);
+
+/**
+ * A refund that a gateway carries out: the outbox, and what is known of it there. No row: the refund is
+ * settled by hand. The functions of drizzle/0015_gateway_functions.sql write it, under the payment's row
+ * lock; docs/gateways.md has the states and the moves between them.
+ */
+export const gatewayRefunds = pgTable(
+  'gateway_refunds',
+  {
+    refundId: bigint('refund_id', { mode: 'bigint' })
+      .primaryKey()
+      .references(() => paymentRefunds.id, { onDelete: 'cascade', onUpdate: 'cascade' }),
+    gateway: varchar('gateway', { length: 20 }).notNull(),
+    /** Our number of the refund at the gateway: the same one, however often the refund is sent. */
+    outRefundNo: varchar('out_refund_no', { length: 64 }).notNull().unique(),
+    state: varchar('state', { length: 20 }).notNull().default('queued'),
+    /** The account that it was sent by first. */
+    account: varchar('account', { length: 64 }),
+    /** The gateway's number of the refund. */
+    gatewayRefundNo: varchar('gateway_refund_no', { length: 64 }),
+    /** How often it was sent. */
+    attempts: integer('attempts').notNull().default(0),
+    /** When it is to be sent or asked about; the end of the lease while it is being sent. Null at the end. */
+    nextAttemptAt: time('next_attempt_at').defaultNow(),
+    /** For which next_attempt_at a queue message is under way. */
+    messageDueAt: time('message_due_at'),
+    sweptAt: time('swept_at'),
+    sentAt: time('sent_at'),
+    /** When the last send was over. Earlier than sent_at: its end is not known. */
+    sendEndedAt: time('send_ended_at'),
+    askedAt: time('asked_at'),
+    lastErrorCode: varchar('last_error_code', { length: 64 }),
+    /** Our own text for it. A gateway's text may repeat what we signed. */
+    lastError: varchar('last_error', { length: 255 }),
+    /** While it is blocked: it is only asked about, never sent. */
+    askOnly: boolean('ask_only').notNull().default(false),
+    /** Whether it was sent once more after it had been refused. */
+    resent: boolean('resent').notNull().default(false),
+    /** Why a person has to look at it; null where nobody has to. */
+    attention: varchar('attention', { length: 64 }),
+    attentionAt: time('attention_at'),
+    /** When the gateway paid it back, by its own clock. */
+    succeededAt: time('succeeded_at'),
+    /** Who began it: this API, or the gateway's console. */
+    origin: varchar('origin', { length: 10 }).$type<'api' | 'gateway'>().notNull().default('api'),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (table) => [
+    check(
+      'gateway_refunds_state_check',
+      sql`${table.state} IN ('queued', 'sending', 'accepted', 'unknown', 'refused', 'blocked', 'succeeded', 'failed')`,
+    ),
+    check('gateway_refunds_origin_check', sql`${table.origin} IN ('api', 'gateway')`),
+    check(
+      'gateway_refunds_next_attempt_at_check',
+      sql`(${table.nextAttemptAt} IS NULL) = (${table.state} IN ('succeeded', 'failed'))`,
+    ),
+    index('idx_gateway_refunds_next_attempt_at')
+      .on(table.nextAttemptAt)
+      .where(sql`${table.state} NOT IN ('succeeded', 'failed')`),
+    index('idx_gateway_refunds_attention')
+      .on(table.attentionAt, table.refundId)
+      .where(sql`${table.attention} IS NOT NULL`),
+  ],
+);
+
+/** Each call of a gateway about a refund, once its answer is recorded. Codes only, no texts of the gateway. */
+export const gatewayRequests = pgTable(
+  'gateway_requests',
+  {
+    id: bigserial('id', { mode: 'bigint' }).primaryKey(),
+    refundId: bigint('refund_id', { mode: 'bigint' })
+      .notNull()
+      .references(() => gatewayRefunds.refundId, { onDelete: 'cascade', onUpdate: 'cascade' }),
+    operation: varchar('operation', { length: 20 }).notNull(),
+    attempt: integer('attempt').notNull(),
+    startedAt: time('started_at').notNull(),
+    endedAt: time('ended_at').notNull(),
+    httpStatus: integer('http_status'),
+    outcome: varchar('outcome', { length: 20 }).notNull(),
+    code: varchar('code', { length: 64 }),
+    gatewayRequestId: varchar('gateway_request_id', { length: 128 }),
+  },
+  (table) => [index('idx_gateway_requests_refund_id').on(table.refundId)],
+);
+
+/**
+ * The inbox: each callback whose signature was good, once, however often it comes. The raw body holds
+ * personal data and is removed after 30 days.
+ */
+export const gatewayNotifications = pgTable(
+  'gateway_notifications',
+  {
+    id: bigserial('id', { mode: 'bigint' }).primaryKey(),
+    gateway: varchar('gateway', { length: 20 }).notNull(),
+    notificationKey: varchar('notification_key', { length: 128 }).notNull(),
+    event: varchar('event', { length: 64 }).notNull(),
+    /** Which key had signed it. */
+    serial: varchar('serial', { length: 64 }),
+    /** The headers or parameters with which the signature of the body can be verified again. */
+    signature: jsonb('signature').$type<Record<string, string>>().notNull(),
+    body: bytea('body'),
+    bodySha256: varchar('body_sha256', { length: 64 }).notNull(),
+    outTradeNo: varchar('out_trade_no', { length: 64 }),
+    outRefundNo: varchar('out_refund_no', { length: 64 }),
+    /** The payment that it is about, without a foreign key: what was received stays. */
+    paymentId: bigint('payment_id', { mode: 'bigint' }),
+    deliveries: integer('deliveries').notNull().default(1),
+    receivedAt: time('received_at').notNull().defaultNow(),
+    /** Null until something came of it; then the gateway is told that it was taken. */
+    processedAt: time('processed_at'),
+    result: varchar('result', { length: 32 }).notNull().default('received'),
+  },
+  (table) => [
+    unique('gateway_notifications_key_unique').on(table.gateway, table.notificationKey),
+    index('idx_gateway_notifications_payment_id').on(table.paymentId),
+    index('idx_gateway_notifications_received_at')
+      .on(table.receivedAt)
+      .where(sql`${table.body} IS NOT NULL`),
+  ],
+);
+
+/** How a gateway is doing. A row exists once something went wrong for all of its refunds. */
+export const gatewayHealth = pgTable('gateway_health', {
+  gateway: varchar('gateway', { length: 20 }).primaryKey(),
+  /** Nothing is sent before. After it, one request a minute is, until one succeeds. */
+  pausedUntil: time('paused_until'),
+  code: varchar('code', { length: 64 }),
+  /** Refunds in a row, of different payments, that were refused with a code that may be our own fault. */
+  refusals: integer('refusals').notNull().default(0),
+  refusedPaymentId: bigint('refused_payment_id', { mode: 'bigint' }),
+  updatedAt: updatedAt(),
+});
+
+/**
+ * One row: a random name of this database. It goes into the numbers of refunds that are made from an
+ * idempotency key, so that two databases of one merchant never make the same.
+ */
+export const gatewayIdentity = pgTable('gateway_identity', {
+  id: varchar('id', { length: 8 }).primaryKey(),
+});
 
 /** The order module's table, as far as this module reads it. */
 export const orders = pgTable('orders', {

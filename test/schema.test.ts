@@ -19,6 +19,8 @@ import refundTotals from '../drizzle/0010_refund_totals.sql';
 import refundTotalsTriggers from '../drizzle/0011_refund_totals_triggers.sql';
 import children from '../drizzle/0012_children_by_payment.sql';
 import keptPlans from '../drizzle/0013_kept_plans.sql';
+import gateways from '../drizzle/0014_gateways.sql';
+import gatewayFunctions from '../drizzle/0015_gateway_functions.sql';
 import { insertPayment, startApp, type TestApp } from './harness';
 
 const anything = z.unknown();
@@ -87,6 +89,8 @@ const migrationStatements = [
   refundTotalsTriggers,
   children,
   keptPlans,
+  gateways,
+  gatewayFunctions,
 ].flatMap((migration) => migration.split('--> statement-breakpoint'));
 
 describe('the migrations', () => {
@@ -112,7 +116,7 @@ describe('the migrations', () => {
         FROM pg_indexes WHERE schemaname = ${schema} AND indexname LIKE 'idx%' ORDER BY indexname`,
     );
 
-  it('make the columns and the indexes of the specification, and nine more indexes', async () => {
+  it('make the columns and the indexes of the specification, and sixteen more indexes', async () => {
     const app = await startApp();
     await run(
       app,
@@ -128,6 +132,13 @@ describe('the migrations', () => {
     expect(made).toEqual(expect.arrayContaining(specified));
     const names = made.map(({ name }) => name);
     expect(names.filter((name) => specified.every((index) => index.name !== name))).toEqual([
+      'idx_gateway_notifications_payment_id',
+      'idx_gateway_notifications_received_at',
+      'idx_gateway_payments_attention',
+      'idx_gateway_payments_out_trade_no',
+      'idx_gateway_refunds_attention',
+      'idx_gateway_refunds_next_attempt_at',
+      'idx_gateway_requests_refund_id',
       'idx_payment_callbacks_payment_id_created_at_id',
       'idx_payment_daily_totals_unmerged',
       'idx_payment_refund_events_refund_id',

@@ -46,6 +46,12 @@ const tables = async () => {
 };
 
 const ALL = [
+  'gateway_health',
+  'gateway_identity',
+  'gateway_notifications',
+  'gateway_payments',
+  'gateway_refunds',
+  'gateway_requests',
   'orders',
   'payment_callbacks',
   'payment_daily_totals',
