@@ -11,6 +11,7 @@ import type { Context } from 'hono';
 import { type Settings, settings } from './env';
 import { ApiError, type AppEnv, UnknownOutcomeError } from './http';
 import { writeLog } from './log';
+import { type Task, taskOf } from './task';
 
 /** Drizzle over the connection of one request. */
 export type Database = NeonHttpDatabase;
@@ -72,25 +73,35 @@ interface Write {
   repeatable: boolean;
 }
 
-/**
- * Runs one request's database work: one statement, or one batch (READ COMMITTED, whatever the
- * database's default is). `work` may be called twice. A try that takes longer than SLOW_QUERY_MS is
- * logged under the name `statement`.
- * Throws ApiError 50300 (unreachable or refusing), 50400 (too slow) or 50000 (a fault of ours), all with
- * the data of `write`. An outcome that is unknown is said to be unknown.
- */
-export async function inDatabase<T>(
+/** runInDatabase() for a request. */
+export function inDatabase<T>(
   c: Context<AppEnv>,
   statement: string,
   work: (db: Database, limits: Limits) => Promise<T>,
   write?: Write,
 ): Promise<T> {
-  const { DATABASE_TIMEOUT_MS, SLOW_QUERY_MS } = settings(c.env);
-  const deadline = Date.now() + DATABASE_TIMEOUT_MS;
-  const signal = AbortSignal.timeout(DATABASE_TIMEOUT_MS);
-  const db = connect(settings(c.env), signal);
+  return runInDatabase(taskOf(c), statement, work, write === undefined ? {} : { write });
+}
 
-  const log = c.get('log');
+/**
+ * Runs the database work of one task: one statement, or one batch (READ COMMITTED, whatever the
+ * database's default is). `work` may be called twice. A try that takes longer than SLOW_QUERY_MS is
+ * logged under the name `statement`. The deadline is DATABASE_TIMEOUT_MS, or `withinMs` if that is less.
+ * Throws ApiError 50300 (unreachable or refusing), 50400 (too slow) or 50000 (a fault of ours), all with
+ * the data of `write`. An outcome that is unknown is said to be unknown.
+ */
+export async function runInDatabase<T>(
+  { env, requestId, log }: Task,
+  statement: string,
+  work: (db: Database, limits: Limits) => Promise<T>,
+  { write, withinMs = Number.POSITIVE_INFINITY }: { write?: Write; withinMs?: number } = {},
+): Promise<T> {
+  const { DATABASE_TIMEOUT_MS, SLOW_QUERY_MS } = settings(env);
+  const limitMs = Math.min(DATABASE_TIMEOUT_MS, withinMs);
+  const deadline = Date.now() + limitMs;
+  const signal = AbortSignal.timeout(limitMs);
+  const db = connect(settings(env), signal);
+
   let outcomeUnknown = false;
   const attempt = async (number: 1 | 2) => {
     log.databaseRequests += 1;
@@ -106,7 +117,7 @@ export async function inDatabase<T>(
       log.databaseMs += ms;
       if (ms > SLOW_QUERY_MS) {
         writeLog('warn', 'slow_query', {
-          request_id: c.get('requestId'),
+          request_id: requestId,
           statement,
           attempt: number,
           ms: Math.round(ms),

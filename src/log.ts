@@ -76,7 +76,7 @@ export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c
 
 /** Adds the time until `work` ends, one way or the other, to one of the request's sums. */
 export async function timed<T>(
-  log: RequestLog,
+  log: Pick<RequestLog, 'databaseMs' | 'kvMs'>,
   sum: 'databaseMs' | 'kvMs',
   work: Promise<T>,
 ): Promise<T> {

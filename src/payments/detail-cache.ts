@@ -8,11 +8,10 @@
  * serve an old detail for about a minute after the last purge, another location always may. And a
  * body stored before a deployment is served as it was until its TTL ends.
  */
-import type { Context } from 'hono';
 import * as z from 'zod';
 import { type Bindings, type PurgeMessage, type Settings, settings } from '../env';
-import type { AppEnv } from '../http';
 import { describeError, timed, writeLog } from '../log';
+import type { Task } from '../task';
 
 const TTL_SECONDS = 1800;
 
@@ -94,17 +93,24 @@ async function purgeDetail(cache: KVNamespace, paymentId: bigint): Promise<void>
  * was refused they do no harm.
  */
 export async function withPurges<T>(
-  c: Context<AppEnv>,
+  { env, log, waitUntil }: Task,
   paymentId: bigint,
   change: () => Promise<T>,
 ): Promise<T> {
-  const deployment = settings(c.env);
-  c.executionCtx.waitUntil(schedulePurges(deployment, paymentId));
+  const deployment = settings(env);
+  waitUntil(schedulePurges(deployment, paymentId));
   try {
     return await change();
   } finally {
-    await timed(c.get('log'), 'kvMs', purgeDetail(deployment.DETAIL_CACHE, paymentId));
+    await timed(log, 'kvMs', purgeDetail(deployment.DETAIL_CACHE, paymentId));
   }
+}
+
+/** The purges of a change that was known only after it was committed. */
+export async function purgeAfter({ env, log, waitUntil }: Task, paymentId: bigint): Promise<void> {
+  const deployment = settings(env);
+  waitUntil(schedulePurges(deployment, paymentId));
+  await timed(log, 'kvMs', purgeDetail(deployment.DETAIL_CACHE, paymentId));
 }
 
 /**
