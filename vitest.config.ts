@@ -24,6 +24,8 @@ export default defineConfig({
                 DATABASE_URL: inject('databaseUrl'),
                 NEON_FETCH_ENDPOINT: inject('neonFetchEndpoint'),
                 PROVIDER_URL: inject('providerUrl'),
+                SIMULATOR_URL: inject('simulatorUrl'),
+                GATEWAY_VARIABLES: inject('gatewayVariables'),
               },
             },
           })),

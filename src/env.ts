@@ -6,9 +6,11 @@
 import * as z from 'zod';
 
 /** What Cloudflare hands to the Worker. Its types are a promise of wrangler.toml that settings() checks. */
-export interface Bindings extends Omit<Env, 'METRICS'> {
+export interface Bindings extends Omit<Env, 'METRICS' | 'GATEWAY_METRICS'> {
   /** Where each request leaves a data point. A deployment without it works. */
   METRICS?: AnalyticsEngineDataset;
+  /** The same for each call of a gateway and each callback. */
+  GATEWAY_METRICS?: AnalyticsEngineDataset;
   /** `on` for a Server-Timing header, which tells any caller how long database and KV took. */
   SERVER_TIMING?: string;
   /** The whole URL of a Neon-compatible HTTP endpoint. Unset in production, where the driver derives it from the host. */
@@ -49,6 +51,8 @@ const Variables = z.object({
   DETAIL_CACHE: binding<KVNamespace>('get', 'put', 'delete'),
   /** Carries the purges that follow a change by some seconds. */
   PURGE_QUEUE: binding<Queue<PurgeMessage>>('sendBatch'),
+  /** Carries the refunds that a gateway has to carry out, for the moment in which something is to be done about them. */
+  REFUND_QUEUE: binding<Queue>('send', 'sendBatch'),
   /** Counts what an actor writes: 60 refunds and settlements a minute. */
   WRITE_RATE_LIMIT: binding<RateLimit>('limit'),
   /** Secret: postgres://user:password@host/database of Neon. */
@@ -61,6 +65,16 @@ const Variables = z.object({
   DATABASE_TIMEOUT_MS: milliseconds(100, 20_000).default(8000),
   /** A request to the database that takes longer is logged, in milliseconds, 1 to 20000. */
   SLOW_QUERY_MS: milliseconds(1, 20_000).default(200),
+  /** The gateways whose refunds are sent by themselves, separated by commas: wechat, alipay. */
+  GATEWAYS: z
+    .string()
+    .default('')
+    .transform((names) =>
+      names
+        .split(',')
+        .map((name) => name.trim())
+        .filter(Boolean),
+    ),
   /** The IANA zone in which a time without an offset is meant. */
   TIME_ZONE: z.string().refine(isTimeZone, 'not an IANA time zone').default('Asia/Shanghai'),
   /** Secret of at least 32 bytes with which tokens are signed (HS256), for a deployment without an identity provider. */

@@ -16,7 +16,7 @@ import { isExact } from './money';
 /** What Hono's context carries here: the bindings, and what the middleware finds out. */
 export type AppEnv = {
   Bindings: Bindings;
-  Variables: { requestId: string; log: RequestLog; actor: string };
+  Variables: { requestId: string; log: RequestLog; actor: string; scopes: string[] };
 };
 
 /** Every error of the API: its HTTP status and its text. */
@@ -36,6 +36,12 @@ export const ERRORS = {
   40904: [409, '退款笔数已达上限'],
   40905: [409, '退款尚未结束，不能更正'],
   40906: [409, '该退款今天已做过同样的更正'],
+  40907: [409, '退款由支付渠道处理，不能人工登记结果'],
+  40908: [409, '已超过支付渠道的退款期限'],
+  40909: [409, '金额超过支付渠道的上限'],
+  40910: [409, '退款的渠道状态不允许此操作'],
+  40911: [409, '退款不经支付渠道，由人工处理'],
+  40912: [409, '支付渠道拒绝了此操作'],
   41300: [413, '请求体过大'],
   41500: [415, '请求体须为 application/json（UTF-8，未压缩）'],
   42900: [429, '退款请求过于频繁，请稍后重试'],
@@ -43,6 +49,7 @@ export const ERRORS = {
   50300: [503, '数据库暂时不可用，请稍后重试'],
   50301: [503, '服务尚未完成配置'],
   50302: [503, '服务未就绪'],
+  50303: [503, '支付渠道暂时没有答复，请稍后重试'],
   50400: [504, '数据库响应超时，请稍后重试'],
 } as const satisfies Record<number, readonly [ContentfulStatusCode, string]>;
 
@@ -97,7 +104,7 @@ export const answerError: ErrorHandler<AppEnv> = (thrown, c) => {
   const log = c.get('log');
   log.code = error.code;
   if (status >= 500) log.error = error.cause ?? thrown;
-  const passes = error.code === 50300 || error.code === 50400;
+  const passes = error.code === 50300 || error.code === 50303 || error.code === 50400;
   if (passes && !(error instanceof UnknownOutcomeError)) {
     c.header('Retry-After', RETRY_AFTER_SECONDS);
   }
@@ -177,7 +184,7 @@ const JSON_TYPE = new RegExp(
 
 /** Admits a body of at most 16 KiB, counted while reading, that says it is JSON, plainly, and is valid UTF-8. */
 export const jsonBody: MiddlewareHandler<AppEnv> = async function jsonBody(c, next) {
-  const bytes = await readBytes(c.req.raw.body);
+  const bytes = await readBody(c.req.raw.body, MAX_BODY_BYTES);
   if (!JSON_TYPE.test(c.req.header('Content-Type') ?? '')) throw new ApiError(41500);
   // A coding is not undone here; whoever undoes it reads another body.
   const coding = c.req.header('Content-Encoding') || 'identity';
@@ -192,12 +199,16 @@ export const jsonBody: MiddlewareHandler<AppEnv> = async function jsonBody(c, ne
   await next();
 };
 
-async function readBytes(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
-  const bytes = new Uint8Array(MAX_BODY_BYTES);
+/** The bytes of a body, counted while reading. Throws 41300 beyond `maxBytes`, 40001 where it breaks off. */
+export async function readBody(
+  body: ReadableStream<Uint8Array> | null,
+  maxBytes: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(maxBytes);
   let size = 0;
   try {
     for await (const chunk of body ?? []) {
-      if (size + chunk.length > MAX_BODY_BYTES) throw new ApiError(41300);
+      if (size + chunk.length > maxBytes) throw new ApiError(41300);
       bytes.set(chunk, size);
       size += chunk.length;
     }
@@ -238,7 +249,8 @@ export function validate<S extends Schemas>(
   };
 }
 
-const NO_PARAMETERS = z.strictObject({});
+/** The query of a request that takes no parameters. */
+export const NO_PARAMETERS = z.strictObject({});
 
 /** More than any honest request can have, so that an answer is not larger than what it answers. */
 const MAX_ERRORS = 100;

@@ -1,11 +1,14 @@
 /**
- * The table of contents: what every request passes through, every route, the purge queue's consumer,
- * and the daily merge.
+ * The table of contents: what every request passes through, every route, the consumers of the queues,
+ * and the daily cron.
  */
 import { Hono } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { secureHeaders } from 'hono/secure-headers';
 import type { Bindings } from './env';
+import { listAttention } from './gateways/attention';
+import { takeCallback } from './gateways/callbacks';
+import { consumeDeadRefunds, consumeRefunds, dailySweep } from './gateways/outbox';
 import { health } from './health';
 import { ApiError, type AppEnv, answerError, crossOrigin, noStore, requestId } from './http';
 import { requestLog } from './log';
@@ -17,10 +20,14 @@ import { purgeQueued } from './payments/detail-cache';
 import { exportPayments } from './payments/export';
 import { listPayments } from './payments/list';
 import { getStatistics } from './payments/statistics';
+import { completeAbnormalRefund } from './refunds/abnormal';
 import { correctRefund } from './refunds/correct';
 import { createRefund } from './refunds/create';
 import { listRefunds } from './refunds/list';
+import { retryRefund } from './refunds/retry';
 import { settleRefund } from './refunds/settle';
+import { syncRefund } from './refunds/sync';
+import { backgroundTask } from './task';
 
 /** Exported for what looks at its routes; requests come in by the default export. */
 export const app = new Hono<AppEnv>();
@@ -52,7 +59,12 @@ const routes = app
   .route('/', listRefunds)
   .route('/', createRefund)
   .route('/', settleRefund)
-  .route('/', correctRefund);
+  .route('/', correctRefund)
+  .route('/', syncRefund)
+  .route('/', completeAbnormalRefund)
+  .route('/', retryRefund)
+  .route('/', takeCallback)
+  .route('/', listAttention);
 
 app.notFound((c) => answerError(new ApiError(40400), c));
 app.onError(answerError);
@@ -62,6 +74,20 @@ export type App = typeof routes;
 
 export default {
   fetch: app.fetch,
-  queue: purgeQueued,
-  scheduled: mergeDailyTotals,
+
+  async queue(batch, env, ctx) {
+    // The names end with the environment.
+    if (batch.queue.startsWith('payment-refunds-dead')) consumeDeadRefunds(batch);
+    else if (batch.queue.startsWith('payment-refunds')) await consumeRefunds(batch, env, ctx);
+    else await purgeQueued(batch, env);
+  },
+
+  async scheduled(_, env, ctx) {
+    // The merge has woken the database up; what else waits for it follows, whatever came of the merge.
+    try {
+      await mergeDailyTotals(env);
+    } finally {
+      await dailySweep(backgroundTask(env, (work) => ctx.waitUntil(work)));
+    }
+  },
 } satisfies ExportedHandler<Bindings>;

@@ -6,6 +6,8 @@
 import { Hono } from 'hono';
 import * as z from 'zod';
 import type { Scope } from './auth';
+import { Attention, AttentionQuery } from './gateways/attention';
+import { CallbackPath } from './gateways/callbacks';
 import { Readiness } from './health';
 import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID, UNKNOWN_OUTCOME } from './http';
 import { Amount } from './money';
@@ -16,10 +18,25 @@ import { ExportQuery } from './payments/export';
 import { ListQuery, PaymentPage } from './payments/list';
 import { Callback, IdText, Payment, PaymentPath, PaymentStatus } from './payments/payment';
 import { Day, Paid, PaymentStatistics, Refunded, StatisticsQuery } from './payments/statistics';
+import { AbnormalAccount } from './refunds/abnormal';
 import { Correction } from './refunds/correct';
-import { MAX_ACTIVE, MAX_REFUNDS, RefundHeaders, RefundRequest } from './refunds/create';
+import {
+  MAX_ACTIVE,
+  MAX_GATEWAY_AMOUNT,
+  MAX_REFUNDS,
+  RefundHeaders,
+  RefundRequest,
+} from './refunds/create';
 import { RefundPage } from './refunds/list';
-import { DetailRefund, Refund, RefundEvent, RefundOutcome, RefundStatus } from './refunds/refund';
+import {
+  DetailRefund,
+  GatewayState,
+  Refund,
+  RefundEvent,
+  RefundGateway,
+  RefundOutcome,
+  RefundStatus,
+} from './refunds/refund';
 import { RefundPath, Settlement } from './refunds/settle';
 import { UtcTime } from './time';
 
@@ -45,7 +62,9 @@ const ANSWERS = {
   DetailRefund,
   RefundPage,
   RefundEvent,
+  RefundGateway,
   Refund,
+  Attention,
   PaymentStatistics,
   DayStatistics: Day,
   PaymentSum: Paid,
@@ -53,7 +72,7 @@ const ANSWERS = {
 };
 
 /** What request bodies hold. */
-const BODIES = { RefundRequest, Settlement, Correction };
+const BODIES = { RefundRequest, Settlement, Correction, AbnormalAccount };
 
 interface Operation {
   operationId: string;
@@ -79,13 +98,17 @@ interface Success {
   description: string;
   /** application/json where there is none. */
   mediaType?: string;
-  schema: object;
+  schema?: object;
+  /** Instead of both: the schemas by media type, none where there is no body. */
+  contents?: Record<string, object>;
   headers?: (keyof typeof HEADERS)[];
   example?: unknown;
 }
 
 const READING: ErrorCode[] = [40000, 40100, 40300, 50000, 50300, 50301, 50400];
 const WRITING: ErrorCode[] = [...READING, 40001, 41300, 41500, 42900];
+/** Of what is asked of a gateway's refund. */
+const AT_GATEWAY: ErrorCode[] = [...READING, 42900, 40401, 40402, 40911];
 
 /** Every operation, by method and path as the router has it. */
 function operations(): Record<string, Operation> {
@@ -269,12 +292,14 @@ function operations(): Record<string, Operation> {
           headers: ['Idempotent-Replayed'],
         },
       },
-      errors: [...WRITING, 40401, 40900, 40901, 40902, 40904],
+      errors: [...WRITING, 40401, 40900, 40901, 40902, 40904, 40908, 40909],
       outcomeUnknown: true,
     },
     'PATCH /payments/:id/refunds/:refund_id': {
       operationId: 'settleRefund',
-      summary: 'Record how a refund ended at the gateway, once',
+      summary: 'Record how a refund that no gateway carries out ended, once',
+      description:
+        'A refund that a gateway has is settled by the gateway (40907). With override_reason, and the scope refunds:override as well, a person can force its end, but not while it is being sent. To force 2 can pay twice.',
       scope: 'refunds:settle',
       param: RefundPath,
       body: 'Settlement',
@@ -285,7 +310,7 @@ function operations(): Record<string, Operation> {
           ...envelope('更新成功', ref('Refund'), { ...REFUND, status: 1 }),
         },
       },
-      errors: [...WRITING, 40401, 40402, 40903],
+      errors: [...WRITING, 40401, 40402, 40903, 40907],
     },
     'POST /payments/:id/refunds/:refund_id/correction': {
       operationId: 'correctRefund',
@@ -308,8 +333,114 @@ function operations(): Record<string, Operation> {
       },
       errors: [...WRITING, 40401, 40402, 40901, 40905, 40906],
     },
+    'POST /payments/:id/refunds/:refund_id/sync': {
+      operationId: 'syncRefund',
+      summary: 'Ask the gateway now what became of a refund',
+      description:
+        'Settles the refund by the answer. Every ten seconds at most, and not while it is being sent; then the answer is what is known.',
+      scope: 'refunds:settle',
+      param: RefundPath,
+      examples: { id: PAYMENT.id, refund_id: REFUND.id },
+      success: {
+        200: {
+          description: 'The refund as it is now',
+          ...envelope('查询成功', ref('Refund'), { ...REFUND, status: 1, gateway: SUCCEEDED }),
+        },
+      },
+      errors: AT_GATEWAY,
+    },
+    'POST /payments/:id/refunds/:refund_id/retry': {
+      operationId: 'retryRefund',
+      summary: 'Send a blocked refund again at once, with the same number',
+      description: 'An outcome that is being found out is asked about at once.',
+      scope: 'refunds:settle',
+      param: RefundPath,
+      examples: { id: PAYMENT.id, refund_id: REFUND.id },
+      success: {
+        200: {
+          description: 'The refund, which is being sent',
+          ...envelope('已重新提交', ref('Refund'), { ...REFUND, gateway: BLOCKED }),
+        },
+      },
+      errors: [...AT_GATEWAY, 40910],
+    },
+    'POST /payments/:id/refunds/:refund_id/abnormal': {
+      operationId: 'completeAbnormalRefund',
+      summary: 'Say where the money of an abnormal refund shall go',
+      description:
+        "For WeChat Pay: the payer's account is void. Card data goes through to the gateway, encrypted, and is neither stored nor logged.",
+      scope: 'refunds:settle',
+      param: RefundPath,
+      body: 'AbnormalAccount',
+      examples: {
+        id: PAYMENT.id,
+        refund_id: REFUND.id,
+        body: { type: 'MERCHANT_BANK_CARD' },
+      },
+      success: {
+        200: {
+          description: 'The refund, which is at work again',
+          ...envelope('已提交', ref('Refund'), { ...REFUND, gateway: ACCEPTED }),
+        },
+      },
+      errors: [...AT_GATEWAY, 40001, 41300, 41500, 40910, 40912, 50303],
+    },
+    'GET /gateway/attention': {
+      operationId: 'listAttention',
+      summary: 'What a person has to look at: refunds, payments and gateways',
+      description: 'Oldest first. What was solved leaves the list by itself.',
+      scope: 'payments:read',
+      query: AttentionQuery,
+      examples: { size: 50 },
+      success: {
+        200: {
+          description: 'What there is, and the totals',
+          ...envelope('获取成功', ref('Attention'), {
+            refunds_total: 1,
+            refunds: [
+              {
+                attention: 'NOT_ENOUGH',
+                explanation: '商户可用余额不足，充值后自动重试',
+                since: REFUND.created_at,
+                refund: { ...REFUND, gateway: BLOCKED },
+              },
+            ],
+            payments_total: 0,
+            payments: [],
+            gateways: [],
+          }),
+        },
+      },
+      errors: READING,
+    },
+    'POST /callbacks/:gateway': {
+      operationId: 'takeCallback',
+      summary: 'A gateway tells what became of a refund or a payment',
+      description:
+        "For the gateways only: no token, but their signature, over a body of at most 64 KiB. The answers are in the gateways' own words, and never say why a callback is refused.",
+      param: CallbackPath,
+      examples: { gateway: 'wechat' },
+      success: {
+        200: { description: 'Taken, for Alipay', contents: { 'text/plain': { const: 'success' } } },
+        204: { description: 'Taken, for WeChat Pay', contents: {} },
+        400: { description: 'Refused, for Alipay', contents: { 'text/plain': { const: 'fail' } } },
+        401: { description: 'Refused, for WeChat Pay', contents: { 'application/json': FAIL } },
+        413: {
+          description: 'Too large',
+          contents: { 'application/json': FAIL, 'text/plain': { const: 'fail' } },
+        },
+        503: {
+          description: 'To be brought again',
+          contents: { 'application/json': FAIL, 'text/plain': { const: 'fail' } },
+        },
+      },
+      errors: [40400],
+    },
   };
 }
+
+/** What WeChat Pay wants to read of a callback that failed. */
+const FAIL = object({ code: { const: 'FAIL' }, message: { type: 'string' } });
 
 const REQUEST = '0d9f6f0e-3c55-4d0f-9d0c-0c1f8a1f7c11';
 
@@ -346,6 +477,30 @@ const REFUND = {
   reason: '商品有瑕疵',
   status: 0,
   created_at: '2026-11-22T13:18:44.123Z',
+  gateway: null,
+};
+
+const ACCEPTED = {
+  name: 'wechat',
+  state: 'accepted',
+  refund_no: '50300000000000000000000000001',
+  out_refund_no: REFUND.refund_no,
+  attempts: 1,
+  last_error_code: null,
+  last_error: null,
+  next_attempt_at: '2026-11-22T14:18:44.123Z',
+  attention: null,
+};
+
+const SUCCEEDED = { ...ACCEPTED, state: 'succeeded', next_attempt_at: null };
+
+const BLOCKED = {
+  ...ACCEPTED,
+  state: 'blocked',
+  refund_no: null,
+  last_error_code: 'NOT_ENOUGH',
+  last_error: '商户可用余额不足，充值后自动重试',
+  attention: 'NOT_ENOUGH',
 };
 
 const { payment_id: _, ...OF_PAYMENT } = REFUND;
@@ -376,6 +531,7 @@ const PAYMENT_DETAIL = {
           to_status: 0,
           request_id: REQUEST,
           reason: null,
+          cause: null,
           created_at: REFUND.created_at,
         },
       ],
@@ -409,6 +565,17 @@ function errorData() {
       .object({ limit: z.literal([MAX_ACTIVE, MAX_REFUNDS]) })
       .describe(`${MAX_ACTIVE} refunds that have not failed, ${MAX_REFUNDS} in all`)
       .meta({ examples: [{ limit: MAX_ACTIVE }] }),
+    40907: z.object({ state: GatewayState }).meta({ examples: [{ state: 'accepted' }] }),
+    40908: z
+      .object({ refundable_until: UtcTime })
+      .meta({ examples: [{ refundable_until: '2026-11-22T02:03:09.000Z' }] }),
+    40909: z
+      .object({ max_amount: Amount })
+      .meta({ examples: [{ max_amount: MAX_GATEWAY_AMOUNT }] }),
+    40910: z.object({ state: GatewayState }).meta({ examples: [{ state: 'accepted' }] }),
+    40912: z
+      .object({ code: z.string(), explanation: z.string() })
+      .meta({ examples: [{ code: 'PARAM_ERROR', explanation: '请求参数被支付渠道拒绝' }] }),
     40905: z.object({ status: z.literal(0) }).meta({ examples: [{ status: 0 }] }),
     50000: refundNo,
     50300: refundNo,
@@ -474,6 +641,7 @@ function headersOf(code: ErrorCode): (keyof typeof HEADERS)[] {
       return ['Allow'];
     case 42900:
     case 50300:
+    case 50303:
     case 50400:
       return ['Retry-After'];
     default:
@@ -578,9 +746,15 @@ function parametersOf(
 
 function successes(answers: Record<number, Success>) {
   return Object.fromEntries(
-    Object.entries(answers).map(([status, { description, headers = [], ...answer }]) => [
+    Object.entries(answers).map(([status, { description, headers = [], contents, ...answer }]) => [
       status,
-      { description, headers: describeHeaders(headers), content: content(answer) },
+      {
+        description,
+        headers: describeHeaders(headers),
+        content: contents
+          ? Object.fromEntries(Object.entries(contents).map(([type, schema]) => [type, { schema }]))
+          : content(answer),
+      },
     ]),
   );
 }
@@ -680,7 +854,7 @@ function ref(name: string) {
 
 function content({
   mediaType = 'application/json',
-  schema,
+  schema = {},
   example,
 }: Pick<Success, 'mediaType' | 'schema' | 'example'>) {
   return { [mediaType]: { schema, ...(example === undefined ? {} : { example }) } };

@@ -189,6 +189,10 @@ export type DetailRefund = {
     status: RefundStatus;
     created_at: Time;
     /**
+     * null where the refund is settled by hand
+     */
+    gateway: RefundGateway | null;
+    /**
      * All events, shown here or not
      * @minimum 0
      * @maximum 9007199254740991
@@ -227,10 +231,55 @@ export type RefundEvent = {
     to_status: RefundStatus;
     request_id: string;
     /**
-     * Of a correction; null for any other move
+     * Of a correction or a forced settlement; else null
      */
     reason: string | null;
+    /**
+     * How the gateway said it: in its answer, asked by query, by callback. person: forced. Else null
+     */
+    cause: ("answer" | "query" | "callback" | "person") | null;
     created_at: Time;
+};
+
+export type RefundGateway = {
+    /**
+     * The payment_method
+     */
+    name: string;
+    /**
+     * queued to be sent, sending, accepted by the gateway, unknown outcome, refused and being asked about, blocked until a person acts, succeeded, failed
+     */
+    state: "queued" | "sending" | "accepted" | "unknown" | "refused" | "blocked" | "succeeded" | "failed";
+    /**
+     * The gateway's number
+     */
+    refund_no: string | null;
+    /**
+     * Our number, as the gateway knows it
+     */
+    out_refund_no: string;
+    /**
+     * How often it was sent
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    attempts: number;
+    /**
+     * The gateway's code, or ours
+     */
+    last_error_code: string | null;
+    /**
+     * What it means
+     */
+    last_error: string | null;
+    /**
+     * When it is sent or asked about next
+     */
+    next_attempt_at: Time | null;
+    /**
+     * Why a person has to look at it
+     */
+    attention: string | null;
 };
 
 export type Refund = {
@@ -247,6 +296,56 @@ export type Refund = {
     reason: string | null;
     status: RefundStatus;
     created_at: Time;
+    /**
+     * null where the refund is settled by hand
+     */
+    gateway: RefundGateway | null;
+};
+
+export type Attention = {
+    /**
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    refunds_total: number;
+    refunds: {
+        /**
+         * Why, as a code
+         */
+        attention: string;
+        /**
+         * What it means
+         */
+        explanation: string;
+        since: Time;
+        refund: Refund;
+    }[];
+    /**
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    payments_total: number;
+    payments: {
+        /**
+         * Why, as a code
+         */
+        attention: string;
+        /**
+         * What it means
+         */
+        explanation: string;
+        since: Time;
+        payment_id: Id;
+    }[];
+    /**
+     * Whose refunds are not sent until then, since each of them would be refused
+     */
+    gateways: {
+        gateway: string;
+        paused_until: Time;
+        code: string | null;
+        explanation: string;
+    }[];
 };
 
 export type PaymentStatistics = {
@@ -319,6 +418,12 @@ export type Settlement = {
      * 1 成功, 2 失败
      */
     status: 1 | 2;
+    /**
+     * Forces the end of a refund that a gateway has; needs refunds:override as well. 强制登记原因; 1 to 255 characters after the white space around it is removed, at least one of them visible; no control characters, none that change the direction of text
+     * @minLength 1
+     * @pattern ^\s*[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?\s*$
+     */
+    override_reason?: string;
 };
 
 export type Correction = {
@@ -332,6 +437,37 @@ export type Correction = {
      * @pattern ^\s*[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?\s*$
      */
     reason: string;
+};
+
+export type AbnormalAccount = {
+    /**
+     * A debit card of the payer
+     */
+    type: "USER_BANK_CARD";
+    /**
+     * 开户银行: the gateway's code of the bank
+     * @minLength 1
+     * @maxLength 32
+     */
+    bank_type: string;
+    /**
+     * 银行卡号
+     * @minLength 1
+     * @maxLength 64
+     * @pattern ^\d[\d ]*$
+     */
+    bank_account: string;
+    /**
+     * 开户名
+     * @minLength 1
+     * @maxLength 255
+     */
+    real_name: string;
+} | {
+    /**
+     * The merchant's own account
+     */
+    type: "MERCHANT_BANK_CARD";
 };
 
 export type Error40000 = {
@@ -519,6 +655,92 @@ export type Error40906 = {
     request_id: string;
 };
 
+export type Error40907 = {
+    code: 40907;
+    message: "退款由支付渠道处理，不能人工登记结果";
+    data: {
+        /**
+         * queued to be sent, sending, accepted by the gateway, unknown outcome, refused and being asked about, blocked until a person acts, succeeded, failed
+         */
+        state: "queued" | "sending" | "accepted" | "unknown" | "refused" | "blocked" | "succeeded" | "failed";
+    };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error40908 = {
+    code: 40908;
+    message: "已超过支付渠道的退款期限";
+    data: {
+        /**
+         * RFC 3339, UTC, milliseconds
+         * @pattern ^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$
+         * @format date-time
+         */
+        refundable_until: string;
+    };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error40909 = {
+    code: 40909;
+    message: "金额超过支付渠道的上限";
+    data: {
+        /**
+         * Yuan, with two decimals
+         * @pattern ^(0|[1-9]\d{0,15})\.\d{2}$
+         */
+        max_amount: string;
+    };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error40910 = {
+    code: 40910;
+    message: "退款的渠道状态不允许此操作";
+    data: {
+        /**
+         * queued to be sent, sending, accepted by the gateway, unknown outcome, refused and being asked about, blocked until a person acts, succeeded, failed
+         */
+        state: "queued" | "sending" | "accepted" | "unknown" | "refused" | "blocked" | "succeeded" | "failed";
+    };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error40911 = {
+    code: 40911;
+    message: "退款不经支付渠道，由人工处理";
+    data: null;
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error40912 = {
+    code: 40912;
+    message: "支付渠道拒绝了此操作";
+    data: {
+        code: string;
+        explanation: string;
+    };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
 export type Error41300 = {
     code: 41300;
     message: "请求体过大";
@@ -596,6 +818,16 @@ export type Error50302 = {
         database: "ok" | "failed";
         kv: "ok" | "failed";
     };
+    /**
+     * @pattern ^[\w-]{1,64}$
+     */
+    request_id: string;
+};
+
+export type Error50303 = {
+    code: 50303;
+    message: "支付渠道暂时没有答复，请稍后重试";
+    data: null;
     /**
      * @pattern ^[\w-]{1,64}$
      */
@@ -1098,6 +1330,175 @@ export type CorrectRefundVariables = {
     headers?: CorrectRefundHeaders;
 };
 
+export type SyncRefundResult = {
+    code: 0;
+    message: "查询成功";
+    data: Refund;
+};
+
+export type SyncRefundPath = {
+    /**
+     * 支付记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    id: string;
+    /**
+     * 退款记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    refund_id: string;
+};
+
+export type SyncRefundHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type SyncRefundResponseHeaders = {
+    xRequestId: string;
+};
+
+export type SyncRefundVariables = {
+    path: SyncRefundPath;
+    headers?: SyncRefundHeaders;
+};
+
+export type RetryRefundResult = {
+    code: 0;
+    message: "已重新提交";
+    data: Refund;
+};
+
+export type RetryRefundPath = {
+    /**
+     * 支付记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    id: string;
+    /**
+     * 退款记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    refund_id: string;
+};
+
+export type RetryRefundHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type RetryRefundResponseHeaders = {
+    xRequestId: string;
+};
+
+export type RetryRefundVariables = {
+    path: RetryRefundPath;
+    headers?: RetryRefundHeaders;
+};
+
+export type CompleteAbnormalRefundResult = {
+    code: 0;
+    message: "已提交";
+    data: Refund;
+};
+
+export type CompleteAbnormalRefundPath = {
+    /**
+     * 支付记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    id: string;
+    /**
+     * 退款记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    refund_id: string;
+};
+
+export type CompleteAbnormalRefundBody = AbnormalAccount;
+
+export type CompleteAbnormalRefundHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type CompleteAbnormalRefundResponseHeaders = {
+    xRequestId: string;
+};
+
+export type CompleteAbnormalRefundVariables = {
+    path: CompleteAbnormalRefundPath;
+    body: CompleteAbnormalRefundBody;
+    headers?: CompleteAbnormalRefundHeaders;
+};
+
+export type ListAttentionResult = {
+    code: 0;
+    message: "获取成功";
+    data: Attention;
+};
+
+export type ListAttentionQuery = {
+    /**
+     * 每类数量
+     * @minimum 1
+     * @maximum 200
+     */
+    size?: number;
+};
+
+export type ListAttentionHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type ListAttentionResponseHeaders = {
+    xRequestId: string;
+};
+
+export type ListAttentionVariables = {
+    query?: ListAttentionQuery;
+    headers?: ListAttentionHeaders;
+};
+
+export type TakeCallbackResult = string;
+
+export type TakeCallbackPath = {
+    /**
+     * wechat, alipay
+     */
+    gateway: string;
+};
+
+export type TakeCallbackHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type TakeCallbackResponseHeaders = {
+    xRequestId: string;
+};
+
+export type TakeCallbackVariables = {
+    path: TakeCallbackPath;
+    headers?: TakeCallbackHeaders;
+};
+
 /**
  * Per-operation `args`/`result` shapes (plus `kind: 'sse'` for event streams) — the
  * type-level companion of `OPERATIONS` that gives `createClient<Ops>` its typed methods.
@@ -1228,6 +1629,57 @@ export type Ops = {
             xRequestId: string;
         };
     };
+    syncRefund: {
+        args: {
+            path: SyncRefundPath;
+            headers?: SyncRefundHeaders;
+        };
+        result: SyncRefundResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    retryRefund: {
+        args: {
+            path: RetryRefundPath;
+            headers?: RetryRefundHeaders;
+        };
+        result: RetryRefundResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    completeAbnormalRefund: {
+        args: {
+            path: CompleteAbnormalRefundPath;
+            body: CompleteAbnormalRefundBody;
+            headers?: CompleteAbnormalRefundHeaders;
+        };
+        result: CompleteAbnormalRefundResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    listAttention: {
+        args: {
+            query?: ListAttentionQuery;
+            headers?: ListAttentionHeaders;
+        };
+        result: ListAttentionResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    takeCallback: {
+        args: {
+            path: TakeCallbackPath;
+            headers?: TakeCallbackHeaders;
+        };
+        result: TakeCallbackResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
 };
 
 /**
@@ -1247,7 +1699,12 @@ export const OPERATIONS = {
     listRefunds: { id: "listRefunds", method: "GET", path: "/payments/{id}/refunds", params: [{ name: "id", in: "path" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     createRefund: { id: "createRefund", method: "POST", path: "/payments/{id}/refund", params: [{ name: "id", in: "path" }, { name: "Idempotency-Key", in: "header" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "idempotent-replayed", key: "idempotentReplayed", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     settleRefund: { id: "settleRefund", method: "PATCH", path: "/payments/{id}/refunds/{refund_id}", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
-    correctRefund: { id: "correctRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/correction", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] }
+    correctRefund: { id: "correctRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/correction", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    syncRefund: { id: "syncRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/sync", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    retryRefund: { id: "retryRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/retry", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    completeAbnormalRefund: { id: "completeAbnormalRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/abnormal", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    listAttention: { id: "listAttention", method: "GET", path: "/gateway/attention", params: [{ name: "size", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    takeCallback: { id: "takeCallback", method: "POST", path: "/callbacks/{gateway}", params: [{ name: "gateway", in: "path" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] }
 } as const satisfies Record<string, OperationDescriptor>;
 
 export type OperationId = (typeof OPERATIONS)[keyof typeof OPERATIONS]["id"];
@@ -2879,4 +3336,4 @@ export function createClient<
 export const client = createClient<Ops, OperationId, OperationPath, string>(OPERATIONS, { serverUrl: "/", clientHeader: "redocly-client-generator" });
 
 export const { configure, use } = client;
-export const { getHealth, getReadiness, getOpenApi, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, createRefund, settleRefund, correctRefund } = client;
+export const { getHealth, getReadiness, getOpenApi, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, createRefund, settleRefund, correctRefund, syncRefund, retryRefund, completeAbnormalRefund, listAttention, takeCallback } = client;

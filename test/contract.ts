@@ -101,7 +101,8 @@ export async function expectConforming(request: Request, response: Response): Pr
     ? operation.responses[status]
     : document.components.responses[template ? 'MethodNotAllowed' : 'NotFound'];
   const mediaType = headers.get('Content-Type')?.split(';')[0] ?? '';
-  if (!answer || !(mediaType in answer.content)) {
+  const isEmpty = status === 204 && mediaType === '';
+  if (!answer || !(isEmpty || mediaType in answer.content)) {
     throw new Error(`${method} ${pathname}: the document has no ${status} ${mediaType}`);
   }
   for (const [name, { required }] of Object.entries(answer.headers)) {

@@ -88,17 +88,27 @@ export class FakeKv {
   }
 }
 
+/** What Cloudflare allows, with which older limits agree. */
+const MAX_DELAY_SECONDS = 43_200;
+
 export class FakeQueue {
   /** While set, sending fails. */
   down = false;
+  private readonly name: string;
   /** What was sent and not yet delivered. */
   messages: { body: unknown; dueAt: number; attempts: number }[] = [];
 
+  constructor(name: string) {
+    this.name = name;
+  }
+
   binding(): Queue {
-    const queue: Pick<Queue, 'sendBatch'> = {
+    const queue: Pick<Queue, 'send' | 'sendBatch'> = {
+      send: async (body, options) => queue.sendBatch([{ body, ...options }]),
       sendBatch: async (batch) => {
         if (this.down) throw new Error('Queue sendBatch failed: Internal Server Error');
         for (const { body, delaySeconds = 0 } of batch) {
+          if (delaySeconds > MAX_DELAY_SECONDS) throw new Error('Queue send failed: Bad Request');
           this.messages.push({ body, dueAt: Date.now() + delaySeconds * 1000, attempts: 1 });
         }
         return { metadata: { metrics: { backlogCount: 0, backlogBytes: 0 } } };
@@ -116,7 +126,7 @@ export class FakeQueue {
     if (due.length === 0) return;
     this.messages = this.messages.filter((message) => message.dueAt > Date.now());
     const batch = createMessageBatch(
-      'payment-detail-purges',
+      this.name,
       due.map(({ body, dueAt, attempts }, index) => ({
         id: String(index),
         timestamp: dueAt,

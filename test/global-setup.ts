@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { testKeys } from '../dev/gateways/keys.ts';
+import { startSimulator } from '../dev/gateways/simulator.ts';
 import { startNeonEndpoint } from '../dev/neon-endpoint.ts';
 import { startPostgres } from '../dev/postgres.ts';
 import { migrate } from '../drizzle/migrate.ts';
@@ -17,6 +19,9 @@ declare module 'vitest' {
     /** The connection string of the maintenance database. */
     databaseUrl: string;
     neonFetchEndpoint: string;
+    /** The simulator of the payment gateways, and the variables of a deployment that has its keys. */
+    simulatorUrl: string;
+    gatewayVariables: Record<string, string>;
     /** Where an identity provider publishes its keys: any path, empty until a test puts a JWKS there. */
     providerUrl: string;
   }
@@ -41,11 +46,17 @@ export default async function setup(project: TestProject): Promise<() => Promise
 
     const provider = await startProvider();
 
+    const { keys, variables } = testKeys();
+    const simulator = await startSimulator({ keys });
+
+    project.provide('simulatorUrl', simulator.url);
+    project.provide('gatewayVariables', variables);
     project.provide('providerUrl', provider.url);
     project.provide('databaseUrl', postgres.connectionString());
     project.provide('neonFetchEndpoint', endpoint.url);
     return async () => {
       provider.stop();
+      await simulator.stop();
       await endpoint.stop();
       await postgres.stop();
       await removeFolder();

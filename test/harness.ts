@@ -41,7 +41,7 @@ export interface Reply<Data> {
 export interface Call {
   /** `Authorization: undefined` sends none at all. */
   headers?: Record<string, string | undefined>;
-  /** Sent as JSON; a string is sent as it is. */
+  /** Sent as JSON; a string or bytes are sent as they are. */
   body?: unknown;
   /** Other bindings than the test's. */
   env?: Partial<Bindings>;
@@ -70,7 +70,8 @@ const FAR_FUTURE = 4_102_444_800;
 
 /** Signs claims as the deployment's own secret does; by default with everything that a token needs. */
 export function signToken(claims: JWTPayload = {}, secret = authSecret): Promise<string> {
-  const scope = 'payments:read payments:export refunds:create refunds:settle refunds:correct';
+  const scope =
+    'payments:read payments:export refunds:create refunds:settle refunds:correct refunds:override';
   return new SignJWT({ sub: 'tester', scope, exp: FAR_FUTURE, ...claims })
     .setProtectedHeader({ alg: 'HS256' })
     .sign(new TextEncoder().encode(secret));
@@ -89,7 +90,8 @@ export async function startApp(template = 'template_payments') {
   await neon(workerEnv.DATABASE_URL).query(`CREATE DATABASE ${database} TEMPLATE ${template}`);
 
   const kv = new FakeKv();
-  const queue = new FakeQueue();
+  const queue = new FakeQueue('payment-detail-purges');
+  const refundQueue = new FakeQueue('payment-refunds');
   const env: Bindings = {
     ...workerEnv,
     AUTH_SECRET: authSecret,
@@ -97,6 +99,7 @@ export async function startApp(template = 'template_payments') {
     NEON_FETCH_ENDPOINT: endpoint,
     DETAIL_CACHE: kv.at('SHA'),
     PURGE_QUEUE: queue.binding(),
+    REFUND_QUEUE: refundQueue.binding(),
     // Tests write more than a person does; the limit has a test of its own.
     WRITE_RATE_LIMIT: { limit: async () => ({ success: true }) },
   };
@@ -104,7 +107,11 @@ export async function startApp(template = 'template_payments') {
   const control = new URL(`/control/${database}`, endpoint);
   const background = new Set<ExecutionContext>();
   let consumer = 'SHA';
-  const deliver = () => queue.deliver(worker.queue, { ...env, DETAIL_CACHE: kv.at(consumer) });
+  const deliver = async (other: Partial<Bindings> = {}) => {
+    const consumed = { ...env, ...other, DETAIL_CACHE: kv.at(consumer) };
+    await queue.deliver(worker.queue, consumed);
+    await refundQueue.deliver(worker.queue, consumed);
+  };
 
   /** Sends a request with a token for everything; fails unless the answer is one that OpenAPI says. */
   async function send(
@@ -121,7 +128,10 @@ export async function startApp(template = 'template_payments') {
       }).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
       ...(body === undefined
         ? {}
-        : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+        : {
+            body:
+              typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
+          }),
     });
     const ctx = createExecutionContext();
     background.add(ctx);
@@ -168,6 +178,7 @@ export async function startApp(template = 'template_payments') {
     env,
     kv,
     queue,
+    refundQueue,
     send,
     call,
 
@@ -194,8 +205,11 @@ export async function startApp(template = 'template_payments') {
     },
 
     /** The daily cron. */
-    merge: (other: Partial<Bindings> = {}) =>
-      worker.scheduled(createScheduledController(), { ...env, ...other }),
+    async merge(other: Partial<Bindings> = {}): Promise<void> {
+      const ctx = createExecutionContext();
+      background.add(ctx);
+      await worker.scheduled(createScheduledController(), { ...env, ...other }, ctx);
+    },
 
     /** Waits until everything that requests left in waitUntil is done. */
     async idle(): Promise<void> {
@@ -203,7 +217,7 @@ export async function startApp(template = 'template_payments') {
       background.clear();
     },
 
-    /** Delivers the queue's messages that are due. */
+    /** Delivers the messages of both queues that are due. */
     deliver,
 
     /** The location in which the queue is consumed from now on. */
@@ -211,11 +225,11 @@ export async function startApp(template = 'template_payments') {
       consumer = location;
     },
 
-    /** Lets faked time pass, from one message that the queue has due to the next. */
+    /** Lets faked time pass, from one message that the queues have due to the next. */
     async pass(seconds: number): Promise<void> {
       const until = Date.now() + seconds * 1000;
       while (Date.now() < until) {
-        const due = queue.messages.map((message) => message.dueAt);
+        const due = [...queue.messages, ...refundQueue.messages].map((message) => message.dueAt);
         const next = Math.min(until, ...due.filter((time) => time > Date.now()));
         await vi.advanceTimersByTimeAsync(next - Date.now());
         await deliver();

@@ -33,7 +33,7 @@ const MERGED = 0;
 const ADVISORY_LOCK = 7_230_519;
 
 /** Consumes the daily cron: merges the past days until nothing of them is left to merge. */
-export async function mergeDailyTotals(_: ScheduledController, env: Bindings): Promise<void> {
+export async function mergeDailyTotals(env: Bindings): Promise<void> {
   const until = Date.now() + CRON_MS;
   let merged = 0;
   try {

@@ -12,6 +12,7 @@ import { type Database, DeadlineError, inDatabase } from '../database';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { withPurges } from '../payments/detail-cache';
 import { prepared } from '../prepared';
+import { taskOf } from '../task';
 import { writtenText } from '../text';
 import {
   isLate,
@@ -48,7 +49,7 @@ export const correctRefund = new Hono<AppEnv>().post(
       requestId: c.get('requestId'),
     };
 
-    const found = await withPurges(c, paymentId, () =>
+    const found = await withPurges(taskOf(c), paymentId, () =>
       inDatabase(c, 'correct', (db, limits) => correct(db, { ...correction, ...limits })),
     );
 
@@ -129,7 +130,7 @@ const correctStatement = prepared<Correcting>((bind) => {
       FROM recorded WHERE id = refund_id
       RETURNING payment_refunds.*
     )
-    SELECT json_build_object('refund', ${refundOrNull}, 'corrected_today', today.corrected,
+    SELECT json_build_object('refund', ${refundOrNull()}, 'corrected_today', today.corrected,
       'refundable_amount', greatest(unrefunded, 0)::numeric(18, 2)::text,
       'missing_amount', greatest(payment_refunds.amount - unrefunded, 0)::numeric(18, 2)::text,
       'late', ${isLate(bind)}) AS value

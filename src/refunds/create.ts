@@ -1,18 +1,23 @@
 /**
  * POST /payments/:id/refund: creates a refund. The payment row is locked before the sum is taken,
  * so parallel requests can never refund more than was paid; with an Idempotency-Key a retry finds
- * the first refund. Talks to no gateway: the refund starts as 处理中 and settle.ts ends it.
+ * the first refund. It starts as 处理中. Where a gateway carries it out, the outbox is written in the same
+ * statement, and src/gateways/outbox.ts takes over after the commit. Else settle.ts ends it.
  */
 import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize, limitRate } from '../auth';
 import { type Database, DeadlineError, inDatabase } from '../database';
+import { NotConfiguredError } from '../env';
+import { gatewaysOf } from '../gateways/gateways';
+import { advanceInBackground, announceRefund, sweepSometimes } from '../gateways/outbox';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { NonNegativeAmount, PositiveAmount } from '../money';
 import { withPurges } from '../payments/detail-cache';
 import { PaymentPath } from '../payments/payment';
 import { prepared } from '../prepared';
+import { taskOf } from '../task';
 import { writtenText } from '../text';
 import { isLate, type Lock, lockPayment, mayWrite, type Refund, refundOrNull } from './refund';
 
@@ -37,6 +42,9 @@ export const RefundHeaders = z.object({
     .optional(),
 });
 
+/** No gateway takes refunds by itself. */
+const NO_OFFERS = '{}';
+
 export const createRefund = new Hono<AppEnv>().post(
   '/payments/:id/refund',
   authorize('refunds:create'),
@@ -48,15 +56,21 @@ export const createRefund = new Hono<AppEnv>().post(
     const { 'Idempotency-Key': key } = c.req.valid('header');
     // Fixed before the first try, so that a second one, or a client's, finds what the first has made.
     const refundNo = key === undefined ? newRefundNo() : await refundNoOf(paymentId, key);
+    const task = taskOf(c);
+    const { offers } = await gatewaysOf(c.env);
     const request = {
       paymentId,
       refundNo,
       ...c.req.valid('json'),
+      hasKey: key !== undefined,
+      offers,
       actor: c.get('actor'),
       requestId: c.get('requestId'),
     };
+    const message = { payment_id: String(paymentId), refund_no: refundNo };
+    if (offers !== NO_OFFERS) task.waitUntil(announceRefund(task, message));
 
-    const found = await withPurges(c, paymentId, () =>
+    const found = await withPurges(task, paymentId, () =>
       inDatabase(
         c,
         'refund',
@@ -69,6 +83,10 @@ export const createRefund = new Hono<AppEnv>().post(
     if (!found) throw new ApiError(40401);
     if (!found.refund) throw refusal(found);
     if (!found.same_request) throw new ApiError(40902);
+    if (found.inserted && found.refund.gateway) {
+      task.waitUntil(advanceInBackground(task, message));
+      sweepSometimes(task);
+    }
 
     // Without a key nobody else knows this refund_no: a row not inserted now was inserted by a try whose answer was lost.
     if (found.inserted || key === undefined) return c.json(envelope('创建成功', found.refund), 201);
@@ -77,11 +95,20 @@ export const createRefund = new Hono<AppEnv>().post(
   },
 );
 
-function refusal({ status, refundable_amount, amount_fits, limit }: Found): ApiError {
+function refusal(found: Found): ApiError {
+  const { status, refundable_amount, limit, refundable_until } = found;
   if (status !== 1) return new ApiError(40900, { status });
-  if (!amount_fits) return new ApiError(40901, { refundable_amount });
+  if (!found.amount_fits) return new ApiError(40901, { refundable_amount });
+  if (limit !== null) return new ApiError(40904, { limit });
+  if (found.gateway_ready === false) {
+    return new ApiError(50301, null, new NotConfiguredError('the gateway of this payment'));
+  }
+  if (refundable_until !== null) return new ApiError(40908, { refundable_until });
+  if (found.amount_is_countable === false) {
+    return new ApiError(40909, { max_amount: MAX_GATEWAY_AMOUNT });
+  }
   // Another payment's refund has this refund_no.
-  return limit === null ? new ApiError(40902) : new ApiError(40904, { limit });
+  return new ApiError(40902);
 }
 
 /** Letters and digits only, 50 at most, so that gateways take it as their out_refund_no. */
@@ -102,6 +129,9 @@ function newRefundNo(): string {
 /** How many refunds of a payment may be 处理中 or 成功: the limit of WeChat Pay, and of Alipay in practice. */
 export const MAX_ACTIVE = 50;
 
+/** 2^53 fen, less one: beyond it a JSON number is not exact, and WeChat Pay takes fen as JSON numbers. */
+export const MAX_GATEWAY_AMOUNT = '90071992547409.91';
+
 /** How many refunds a payment may have in all, so that its detail stays small. */
 export const MAX_REFUNDS = 200;
 
@@ -110,6 +140,10 @@ interface Insertion extends Lock {
   amount: string;
   refundable_amount?: string | undefined;
   reason: string;
+  /** Whether refundNo was made of a key, and so could be made by another database of the same merchant. */
+  hasKey: boolean;
+  /** Of the gateways that send refunds by themselves (Gateways). */
+  offers: string;
   actor: string;
   requestId: string;
 }
@@ -122,6 +156,12 @@ type Found = {
   amount_fits: boolean;
   /** The limit on the number of refunds that is reached. */
   limit: number | null;
+  /** Whether the gateway of this payment has its keys; null where no gateway sends its refunds. */
+  gateway_ready: boolean | null;
+  /** When the gateway's time for refunds ended, if it is over. */
+  refundable_until: string | null;
+  /** Whether the gateway can take what was paid as a number; null where no gateway does. */
+  amount_is_countable: boolean | null;
   refund: Refund | null;
   /** Whether it was made now. */
   inserted: boolean | null;
@@ -151,15 +191,20 @@ async function insertRefund(db: Database, insertion: Insertion): Promise<Found |
   return found;
 }
 
-/** A row that this statement inserts is not among those that it reads, so `created` and `earlier` never both have it. */
+/**
+ * A row that this statement inserts is not among those that it reads, so `created` and `earlier` never both
+ * have it. The refund of a gateway gets its row of the outbox here, so there is none without the other.
+ */
 const insertStatement = prepared<Insertion>((bind) => {
   const paymentId = bind((given) => given.paymentId);
   const refundNo = bind((given) => given.refundNo);
   const amount = sql`${bind((given) => given.amount)}::numeric`;
   const reason = bind((given) => given.reason);
+  const offers = bind((given) => given.offers);
   return sql`
     WITH payment AS (
-      SELECT id, status, unrefunded,
+      SELECT id, status, unrefunded, payment_method, ${offers}::jsonb -> payment_method AS offer,
+        coalesce(payment_time, created_at) AS paid_at, amount <= ${sql.raw(MAX_GATEWAY_AMOUNT)} AS is_countable,
         CASE WHEN status = 1 THEN greatest(unrefunded, 0) ELSE 0 END AS refundable,
         CASE WHEN active >= ${sql.raw(String(MAX_ACTIVE))} THEN ${sql.raw(String(MAX_ACTIVE))}
           WHEN made >= ${sql.raw(String(MAX_REFUNDS))} THEN ${sql.raw(String(MAX_REFUNDS))} END AS reached
@@ -169,16 +214,28 @@ const insertStatement = prepared<Insertion>((bind) => {
         FROM payment_refunds WHERE payment_id = payments.id
       ) AS refunds
       WHERE id = ${paymentId}
+    ), rules AS (
+      SELECT *, (offer -> 'ready')::boolean AS gateway_ready, is_countable OR offer IS NULL AS amount_is_countable,
+        CASE WHEN paid_at + (offer ->> 'days')::int * interval '1 day' < now()
+          THEN rfc3339(paid_at + (offer ->> 'days')::int * interval '1 day') END AS refundable_until
+      FROM payment
     ), fitting AS (
       SELECT *, ${amount} <= unrefunded
         AND refundable = coalesce(${bind((given) => given.refundable_amount)}::numeric, refundable) AS amount_fits
-      FROM payment
+      FROM rules
     ), created AS (
       INSERT INTO payment_refunds (payment_id, refund_no, amount, reason)
       SELECT id, ${refundNo}::varchar, ${amount}, ${reason}::varchar
       FROM fitting
-      WHERE status = 1 AND amount_fits AND reached IS NULL AND ${mayWrite(bind)}
+      WHERE status = 1 AND amount_fits AND reached IS NULL AND gateway_ready IS NOT false
+        AND refundable_until IS NULL AND amount_is_countable AND ${mayWrite(bind)}
       ON CONFLICT (refund_no) DO NOTHING
+      RETURNING *
+    ), queued AS (
+      INSERT INTO gateway_refunds (refund_id, gateway, out_refund_no)
+      SELECT created.id, payment_method,
+        refund_no || CASE WHEN ${bind(({ hasKey }) => String(hasKey))}::boolean THEN '_' || (SELECT id FROM gateway_identity) ELSE '' END
+      FROM created, fitting WHERE offer IS NOT NULL
       RETURNING *
     ), recorded AS (
       INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id)
@@ -188,7 +245,9 @@ const insertStatement = prepared<Insertion>((bind) => {
       SELECT * FROM payment_refunds WHERE refund_no = ${refundNo} AND payment_id = ${paymentId}
     )
     SELECT json_build_object('status', fitting.status, 'refundable_amount', refundable::numeric(18, 2)::text,
-      'amount_fits', amount_fits, 'limit', reached, 'refund', ${refundOrNull}, 'inserted', inserted,
+      'amount_fits', amount_fits, 'limit', reached, 'gateway_ready', gateway_ready,
+      'refundable_until', refundable_until, 'amount_is_countable', amount_is_countable,
+      'refund', ${refundOrNull(sql`(SELECT refund_gateway_json(ROW(queued.*)::gateway_refunds) FROM queued)`)}, 'inserted', inserted,
       'same_request', payment_refunds.amount = ${amount} AND reason = ${reason}, 'late', ${isLate(bind)}) AS value
     FROM fitting
     LEFT JOIN (

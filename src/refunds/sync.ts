@@ -1,0 +1,69 @@
+/**
+ * POST /payments/:id/refunds/:refund_id/sync: asks the gateway now what became of a refund, settles it by the
+ * answer and shows it. A refund is asked about every ten seconds at most, and not while it is being sent: then
+ * the answer is what is known. It makes two round trips to the database, one before the gateway's and one after.
+ */
+import { sql } from 'drizzle-orm';
+import { Hono } from 'hono';
+import { authorize, limitRate } from '../auth';
+import { inDatabase } from '../database';
+import { gatewaysOf } from '../gateways/gateways';
+import {
+  type Claim,
+  callGateway,
+  claimStatement,
+  type FollowUp,
+  follow,
+  recordStatement,
+} from '../gateways/outbox';
+import { type AppEnv, envelope, NO_PARAMETERS, validate } from '../http';
+import { withPurges } from '../payments/detail-cache';
+import { taskOf } from '../task';
+import { demandGateway, type FoundRefund, refundStatement } from './refund';
+import { RefundPath } from './settle';
+
+export const syncRefund = new Hono<AppEnv>().post(
+  '/payments/:id/refunds/:refund_id/sync',
+  authorize('refunds:settle'),
+  limitRate,
+  validate({ param: RefundPath, query: NO_PARAMETERS }),
+  async (c) => {
+    const { id: paymentId, refund_id: refundId } = c.req.valid('param');
+    const task = taskOf(c);
+    const { configured, rules } = await gatewaysOf(c.env);
+
+    const [found, claim] = await inDatabase(c, 'claim', async (db, limits) => {
+      const number = sql`(SELECT refund_no FROM payment_refunds WHERE id = ${refundId} AND payment_id = ${paymentId})`;
+      const [claimed, { rows }] = await db.batch([
+        db.execute<{ value: Claim | null }>(claimStatement(number, rules, true, limits)),
+        db.execute<FoundRefund>(refundStatement({ paymentId, refundId })),
+      ]);
+      return [rows[0], claimed.rows[0]?.value] as const;
+    });
+    const refund = demandGateway(found);
+    const gateway = configured.get(refund.gateway.name);
+    if (claim?.operation !== 'query' || !gateway) return c.json(envelope('查询成功', refund));
+
+    const { attempt, request, decisive } = claim;
+    const call = await callGateway(task, gateway, {
+      operation: 'query',
+      attempt,
+      request,
+      decisive,
+    });
+    const [now, followUp] = await withPurges(task, paymentId, () =>
+      inDatabase(c, 'record', async (db, limits) => {
+        const [recorded, { rows }] = await db.batch([
+          db.execute<{ value: FollowUp | null }>(
+            recordStatement(refund.refund_no, call, rules, task.requestId, limits),
+          ),
+          db.execute<FoundRefund>(refundStatement({ paymentId, refundId })),
+        ]);
+        return [rows[0], recorded.rows[0]?.value] as const;
+      }),
+    );
+    const message = { payment_id: refund.payment_id, refund_no: refund.refund_no };
+    if (followUp) task.waitUntil(follow(task, message, followUp));
+    return c.json(envelope('查询成功', demandGateway(now)));
+  },
+);
