@@ -1,6 +1,6 @@
 /**
- * `npm run dev`: the API on this machine, over a PostgreSQL of its own with sample data, or over the
- * database in DATABASE_URL. Prints what to type next. Ctrl-C, a failure or the death of this process
+ * `npm run dev`: the API on this machine, over a PostgreSQL of its own with sample data and before simulated
+ * payment gateways, or over the database in DATABASE_URL, without gateways. Prints what to type next. Ctrl-C, a failure or the death of this process
  * stops everything that it started. Data is kept in `.dev/`, where every copy has its own slot.
  */
 import { createHash } from 'node:crypto';
@@ -9,7 +9,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { migrate } from '../drizzle/migrate.ts';
-import { type Banner, findRefundablePayment, formatBanner } from './banner.ts';
+import { type Banner, findRefundablePayments, formatBanner } from './banner.ts';
+import { DEV_OPTIONS } from './gateways/contract.ts';
+import { makeKeys } from './gateways/keys.ts';
+import { type KnownOrder, startSimulator } from './gateways/simulator.ts';
 import { LockedError } from './guarded.ts';
 import { startNeonEndpoint } from './neon-endpoint.ts';
 import { DataDirInUseError, startPostgres } from './postgres.ts';
@@ -48,17 +51,36 @@ async function startLocally(): Promise<void> {
   const inserted = await fill(databaseUrl);
   const endpoint = await startNeonEndpoint({ postgresPort: postgres.port });
   await keep(endpoint);
+  const folder = await stateFolder(join(ROOT, '.dev', String(slot)), clusterId);
+  const { keys, variables } = await makeKeys();
+  const simulator = await startSimulator({
+    keys,
+    world: 'dev',
+    options: DEV_OPTIONS,
+    booksFile: join(folder, 'gateways.json'),
+    findOrder: (gateway, order) => findOrder(databaseUrl, gateway, order),
+  });
+  await keep(simulator);
   const worker = await startWorker({
     root: ROOT,
-    folder: await stateFolder(join(ROOT, '.dev', String(slot)), clusterId),
+    folder,
     port: FIRST_PORT + slot - 1,
     databaseUrl,
     endpoint: endpoint.url,
     authSecret: await developmentSecret(),
+    variables: (url) => ({
+      ...variables,
+      GATEWAYS: 'wechat,alipay',
+      CALLBACK_BASE_URL: url,
+      WECHAT_API_BASE: simulator.url,
+      ALIPAY_API_BASE: `${simulator.url}/gateway.do`,
+    }),
     onLine: console.log,
   });
   await keep(worker, 'wrangler', worker.exited);
-  await announce(worker, databaseUrl, endpoint.url, [
+  const callbacks = { callbackUrl: worker.url };
+  await fetch(`${simulator.url}/control`, { method: 'PUT', body: JSON.stringify(callbacks) });
+  await announce(worker, databaseUrl, endpoint.url, simulator.url, [
     `Database  ${databaseUrl}`,
     `          PostgreSQL 18 with ${migrations} migration(s) and ${inserted === 0 ? 'the data of the last time' : `${inserted} sample payments`}.`,
     `          It is kept in .dev/${slot}: delete that folder to start anew.`,
@@ -85,7 +107,7 @@ async function startOver(databaseUrl: string): Promise<void> {
     }),
   );
   await keep(worker, 'wrangler', worker.exited);
-  await announce(worker, databaseUrl, endpoint, [
+  await announce(worker, databaseUrl, endpoint, undefined, [
     `Database  ${host}${pathname}, as DATABASE_URL says.`,
     '          Its migrations are up to you: `npm run db:migrate` applies them.',
   ]);
@@ -123,8 +145,34 @@ async function fill(databaseUrl: string): Promise<number> {
   const client = new pg.Client(databaseUrl);
   await client.connect();
   const inserted = await insertSampleData(client);
+  // Whatever was at work when we were stopped is overdue, for the sweep.
+  await client.query(
+    "UPDATE gateway_refunds SET next_attempt_at = now() - interval '6 minutes', swept_at = NULL WHERE next_attempt_at IS NOT NULL",
+  );
   await client.end();
   return inserted;
+}
+
+/** What the database knows of a payment, as the gateway's order. */
+async function findOrder(
+  databaseUrl: string,
+  gateway: string,
+  { outTradeNo }: { outTradeNo?: string | undefined },
+): Promise<KnownOrder | undefined> {
+  const client = new pg.Client(databaseUrl);
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ fen: string; paid_at: Date; status: number }>(
+      'SELECT (amount * 100)::bigint AS fen, coalesce(payment_time, created_at) AS paid_at, status FROM payments WHERE payment_no = $1 AND payment_method = $2',
+      [outTradeNo, gateway],
+    );
+    const [payment] = rows;
+    if (payment === undefined || outTradeNo === undefined) return undefined;
+    const state = payment.status === 1 || payment.status === 3 ? 'paid' : 'unpaid';
+    return { outTradeNo, total: Number(payment.fen), paidAt: payment.paid_at.getTime(), state };
+  } finally {
+    await client.end();
+  }
 }
 
 /**
@@ -144,10 +192,13 @@ async function announce(
   worker: Worker,
   databaseUrl: string,
   endpoint: string | undefined,
+  simulatorUrl: string | undefined,
   facts: string[],
 ): Promise<void> {
   await Promise.race([worker.healthy(), worker.exited]);
   if (shutdown !== undefined) return;
+  // The messages of the last time are lost; the cron finds what they left.
+  if (simulatorUrl !== undefined) await fetch(`${worker.url}/cdn-cgi/local/scheduled`);
   const banner: Banner = {
     url: worker.url,
     facts: [
@@ -157,10 +208,11 @@ async function announce(
       "          npm run token -- --sub me --scope 'payments:read refunds:create'",
     ],
     headers: [`Authorization: Bearer ${await signToken({ secret: await developmentSecret() })}`],
+    payments: {},
+    ...(simulatorUrl === undefined ? {} : { simulatorUrl }),
   };
   try {
-    const paymentId = await findRefundablePayment(databaseUrl, endpoint);
-    if (paymentId !== undefined) banner.paymentId = paymentId;
+    banner.payments = await findRefundablePayments(databaseUrl, endpoint);
   } catch (error) {
     // Not a reason to stop: the database may be brought in order while the API is running.
     const message = error instanceof Error ? error.message : String(error);

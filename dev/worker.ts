@@ -23,6 +23,8 @@ export interface WorkerOptions {
   /** NEON_FETCH_ENDPOINT; absent for Neon itself. */
   endpoint: string | undefined;
   authSecret: string;
+  /** More variables of the Worker; `url` is its own. */
+  variables?: (url: string) => Record<string, string>;
   onLine: (line: string) => void;
 }
 
@@ -42,6 +44,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   await mkdir(folder, { recursive: true });
   const guard = await startGuard({ lockFile: join(folder, 'lock'), onLine });
   const port = await findFreePort(options.port);
+  const url = `http://127.0.0.1:${port}`;
+  // Good for this API on this machine only, so others may see them in the list of processes.
+  const variables = {
+    AUTH_SECRET: authSecret,
+    SERVER_TIMING: 'on',
+    ...(endpoint === undefined ? {} : { NEON_FETCH_ENDPOINT: endpoint }),
+    ...options.variables?.(url),
+  };
   const { NODE_OPTIONS: _, ...environment } = process.env;
   await guard.run({
     command: process.execPath,
@@ -52,10 +62,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       ...['--persist-to', folder],
       // A developer's .env and .dev.vars are meant for other databases.
       ...['--env-file', '/dev/null'],
-      ...(endpoint === undefined ? [] : ['--var', `NEON_FETCH_ENDPOINT:${endpoint}`]),
-      // Good for this API on this machine only, so others may see it in the list of processes.
-      ...['--var', `AUTH_SECRET:${authSecret}`],
-      ...['--var', 'SERVER_TIMING:on'],
+      ...Object.entries(variables).flatMap(([name, value]) => ['--var', `${name}:${value}`]),
       '--show-interactive-dev-session=false',
     ],
     cwd: root,
@@ -70,7 +77,6 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     stopSignal: 'SIGTERM',
     graceMs: STOP_GRACE_MS,
   });
-  const url = `http://127.0.0.1:${port}`;
   return {
     port,
     url,

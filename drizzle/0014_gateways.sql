@@ -47,6 +47,7 @@ CREATE TABLE "gateway_refunds" (
 	"out_refund_no" varchar(64) NOT NULL,
 	"state" varchar(20) DEFAULT 'queued' NOT NULL,
 	"account" varchar(64),
+	"trade_no" varchar(64),
 	"gateway_refund_no" varchar(64),
 	"attempts" integer DEFAULT 0 NOT NULL,
 	"next_attempt_at" timestamp with time zone DEFAULT now(),

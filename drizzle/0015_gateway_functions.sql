@@ -64,6 +64,22 @@ CREATE TRIGGER payment_refunds_at_gateway AFTER UPDATE OF status ON payment_refu
   FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION guard_gateway_refunds();
 --> statement-breakpoint
 
+-- A gateway refunds a number once, for the amount with which it was sent first.
+CREATE FUNCTION guard_gateway_amounts() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT FROM gateway_refunds WHERE refund_id = OLD.id) THEN
+    RAISE 'refund % is at a gateway, so its amount and its payment stay as they are', OLD.id
+      USING ERRCODE = 'check_violation', TABLE = 'payment_refunds', CONSTRAINT = 'payment_refunds_fixed_at_gateway';
+  END IF;
+  RETURN NULL;
+END $$;
+--> statement-breakpoint
+CREATE TRIGGER payment_refunds_fixed_at_gateway AFTER UPDATE OF amount, payment_id ON payment_refunds
+  FOR EACH ROW WHEN ((OLD.amount, OLD.payment_id) <> (NEW.amount, NEW.payment_id))
+  EXECUTE FUNCTION guard_gateway_amounts();
+--> statement-breakpoint
+
 -- When the last send of a refund was over, as far as is known: its recorded end, or the end of its lease.
 CREATE FUNCTION gateway_send_over(given gateway_refunds) RETURNS timestamptz
   LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -82,7 +98,7 @@ BEGIN
     SELECT json_build_object(
       'outRefundNo', out_refund_no,
       'outTradeNo', coalesce(out_trade_no, payment_no),
-      'tradeNo', trade_no,
+      'tradeNo', gateway_refunds.trade_no,
       'amount', payment_refunds.amount::text,
       'total', payments.amount::text,
       'reason', reason
@@ -179,6 +195,7 @@ BEGIN
     sent_at = CASE WHEN sends THEN moment ELSE sent_at END,
     asked_at = CASE WHEN sends THEN asked_at ELSE moment END,
     account = coalesce(account, rules ->> 'account'),
+    trade_no = CASE attempts WHEN 0 THEN (SELECT trade_no FROM gateway_payments WHERE payment_id = refund.payment_id) ELSE trade_no END,
     next_attempt_at = CASE
       WHEN sends THEN moment + interval '2 minutes'
       WHEN ask OR next_attempt_at IS NULL THEN next_attempt_at
@@ -248,6 +265,7 @@ BEGIN
 
   ELSIF kind = 'succeeded' THEN
     work.state := 'succeeded';
+    work.last_error_code := NULL;
     work.succeeded_at := coalesce((news ->> 'at')::timestamptz, moment);
 
   ELSIF kind = 'closed' THEN
@@ -714,7 +732,7 @@ BEGIN
 END $$;
 --> statement-breakpoint
 
-REVOKE EXECUTE ON FUNCTION guard_gateway_refunds(), claim_gateway_refund(text, jsonb, boolean, text),
+REVOKE EXECUTE ON FUNCTION guard_gateway_refunds(), guard_gateway_amounts(), claim_gateway_refund(text, jsonb, boolean, text),
   settle_gateway_refund(bigint, jsonb, text, text, integer, timestamptz, integer, jsonb, text), pause_gateway(text, text, timestamptz),
   gateway_follow_up(bigint, text), record_gateway_answer(text, jsonb, jsonb, text, jsonb, text, text),
   take_gateway_notification(text, text, jsonb, bytea, text, jsonb, text, text), note_gateway_payment(bigint, text, text, text),

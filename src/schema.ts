@@ -320,8 +320,9 @@ export const gatewayRefunds = pgTable(
     /** Our number of the refund at the gateway: the same one, however often the refund is sent. */
     outRefundNo: varchar('out_refund_no', { length: 64 }).notNull().unique(),
     state: varchar('state', { length: 20 }).notNull().default('queued'),
-    /** The account that it was sent by first. */
+    /** The account that it was sent by first, and the gateway's number of the payment by then. Repeats have the same. */
     account: varchar('account', { length: 64 }),
+    tradeNo: varchar('trade_no', { length: 64 }),
     /** The gateway's number of the refund. */
     gatewayRefundNo: varchar('gateway_refund_no', { length: 64 }),
     /** How often it was sent. */

@@ -168,45 +168,53 @@ export const DEV_OPTIONS: WorldOptions = {
   failingPerSecond: 6,
 };
 
-export interface Order {
-  gateway: Gateway;
-  outTradeNo: string;
-  tradeNo: string;
+export const Order = z.object({
+  gateway: Gateway,
+  outTradeNo: z.string(),
+  tradeNo: z.string(),
   /** Fen; null where nobody has said it, which only Alipay allows. */
-  total: number | null;
+  total: z.number().nullable(),
   /** Fen; less than `total` where the payer had a coupon. */
-  payerTotal: number | null;
+  payerTotal: z.number().nullable(),
   /** Milliseconds since 1970. */
-  paidAt: number;
+  paidAt: z.number(),
   /** `finished`: Alipay's refund window is over. */
-  state: 'paid' | 'unpaid' | 'closed' | 'finished';
+  state: z.enum(['paid', 'unpaid', 'closed', 'finished']),
   /** False: the payer's account is void, so WeChat refuses. */
-  payerReachable: boolean;
+  payerReachable: z.boolean(),
   /** When a refund was last accepted, and when one was last asked for. */
-  refundedAt: number | null;
-  askedAt: number | null;
-}
+  refundedAt: z.number().nullable(),
+  askedAt: z.number().nullable(),
+});
+export type Order = z.infer<typeof Order>;
 
-export interface Refund {
-  gateway: Gateway;
-  outRefundNo: string;
-  refundId: string;
-  outTradeNo: string;
-  tradeNo: string;
-  fen: number;
-  reason: string | null;
-  notifyUrl: string | null;
-  state: RefundState;
-  createdAt: number;
-  succeededAt: number | null;
+const Payout = z.object({
+  type: z.string(),
+  bankAccount: z.string().nullable(),
+  realName: z.string().nullable(),
+});
+
+export const Refund = z.object({
+  gateway: Gateway,
+  outRefundNo: z.string(),
+  refundId: z.string(),
+  outTradeNo: z.string(),
+  tradeNo: z.string(),
+  fen: z.number(),
+  reason: z.string().nullable(),
+  notifyUrl: z.string().nullable(),
+  state: RefundState,
+  createdAt: z.number(),
+  succeededAt: z.number().nullable(),
   /** How many requests asked for it. */
-  sent: number;
+  sent: z.number(),
   /** How often it has moved money, at most once, and how many fen. */
-  movedTimes: number;
-  moved: number;
+  movedTimes: z.number(),
+  moved: z.number(),
   /** What WeChat's apply-abnormal-refund named, decrypted. */
-  payout: { type: string; bankAccount: string | null; realName: string | null } | null;
-}
+  payout: Payout.nullable(),
+});
+export type Refund = z.infer<typeof Refund>;
 
 /** A callback as it goes over the wire. */
 export interface Posted {

@@ -30,6 +30,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { alipayDriver } from './alipay.ts';
 import { alipayMessage, refundNotification } from './alipay-answers.ts';
+import { loadBooks, saveBooks } from './books.ts';
 import {
   type Fault,
   type Gateway,
@@ -56,13 +57,15 @@ const MAX_WORLDS = 10_000;
 const MAX_REJECTED = 1_000;
 
 /** What is known of an order elsewhere, as in the database of `npm run dev`. */
-type KnownOrder = Pick<Order, 'outTradeNo' | 'total' | 'state'> &
+export type KnownOrder = Pick<Order, 'outTradeNo' | 'total' | 'state'> &
   Partial<Pick<Order, 'tradeNo' | 'paidAt'>>;
 
 export interface SimulatorOptions {
   keys: SimulatorKeys;
   /** A free one unless told. */
   port?: number;
+  /** Where the books of that world are kept from one run to the next. Nowhere unless told. */
+  booksFile?: string;
   /** The world of URLs that name none, as at an origin of its own. None unless told. */
   world?: string;
   /** What a new world starts with; TEST_OPTIONS unless told. */
@@ -163,6 +166,7 @@ async function handle(
     const asked: GatewayRequest = { method, path: rest, headers, body };
     const driver = state.drivers[part];
     const reply = await answer(asked, world, driver, state);
+    keepBooks(name, world, state);
     if (reply === null) request.socket.destroy();
     else send(response, reply);
     return;
@@ -183,12 +187,19 @@ async function handle(
   send(response, toReply(await handleControl({ method, path, body }, world, keys)));
 }
 
-function worldOf(name: string, { worlds, options }: State): World {
+function keepBooks(name: string, world: World, { options }: State): void {
+  const { booksFile } = options;
+  if (booksFile !== undefined && name === options.world) saveBooks(world, booksFile);
+}
+
+function worldOf(name: string, state: State): World {
+  const { worlds, options } = state;
   const found = worlds.get(name);
   if (found !== undefined) return found;
   if (worlds.size >= MAX_WORLDS) throw new Error('too many worlds');
   const world = new World(options.options ?? TEST_OPTIONS);
   world.onSettled = (refund) => {
+    keepBooks(name, world, state);
     const { callbacks, callbackDelayMs, alipayRefundNotifications } = world.options;
     const order = world.findOrder(refund.gateway, { tradeNo: refund.tradeNo });
     if (!callbacks || order === undefined) return;
@@ -204,6 +215,8 @@ function worldOf(name: string, { worlds, options }: State): World {
     }
   };
   worlds.set(name, world);
+  const { booksFile } = options;
+  if (booksFile !== undefined && name === options.world) loadBooks(world, booksFile);
   return world;
 }
 

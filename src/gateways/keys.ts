@@ -33,7 +33,7 @@ export async function signingKey(text: string): Promise<CryptoKey> {
   if (!(await crypto.subtle.verify(RSA, half, signature, probe))) {
     throw new Error('the key does not verify its own signature');
   }
-  return key;
+  return await crypto.subtle.importKey('pkcs8', pkcs8, RSA, false, ['sign']);
 }
 
 /** A gateway's public key, from a public key or a certificate. Throws for anything else. */
