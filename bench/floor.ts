@@ -62,6 +62,25 @@ function insert(env: Bindings, id: string) {
     VALUES (${id}, ${crypto.randomUUID()}, 0.01, 'floor')`;
 }
 
+const RSA = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' };
+let key: Awaited<ReturnType<typeof generateKey>> | undefined;
+
+/** Signs so often, as a request to a gateway is signed. */
+app.post('/sign/:count', async (c) => {
+  key ??= await generateKey();
+  const text = new TextEncoder().encode('x'.repeat(400));
+  for (let left = Number(c.req.param('count')); left > 0; left--) {
+    await crypto.subtle.sign(RSA, key, text);
+  }
+  return c.json(null);
+});
+
+async function generateKey() {
+  const algorithm = { ...RSA, modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1) };
+  const pair = await crypto.subtle.generateKey(algorithm, false, ['sign', 'verify']);
+  return pair.privateKey;
+}
+
 /** Any statement without parameters, for COUNT and OFFSET. */
 app.post('/query', async (c) => c.json(await connect(c.env).query(await c.req.text())));
 

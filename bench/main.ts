@@ -12,6 +12,7 @@ import { measureBundle } from './bundle.ts';
 import { drawChart } from './chart.ts';
 import { measureDistance } from './distance.ts';
 import { measureExport } from './export.ts';
+import { measureGateways } from './gateways.ts';
 import { measureLoad } from './load.ts';
 import { measurePlans } from './plans.ts';
 import { measureScale, type Series } from './scale.ts';
@@ -26,6 +27,7 @@ const MEASUREMENTS = [
   'statements',
   'load',
   'triggers',
+  'gateways',
   'export',
   'bundle',
   'plans',
@@ -89,6 +91,9 @@ async function measure(): Promise<void> {
         break;
       case 'triggers':
         sections.push(await measureTriggers(stack, options.quick));
+        break;
+      case 'gateways':
+        sections.push(await measureGateways(stack, options.quick));
         break;
       case 'export':
         sections.push(await measureExport(stack, options.quick));

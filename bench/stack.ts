@@ -36,8 +36,15 @@ export interface Stack {
   createDatabase(name: string): Promise<pg.Client>;
   dropDatabase(client: pg.Client): Promise<void>;
   connectionString(database: string): string;
-  /** Both Workers over a database, in a fresh workerd with an empty KV; `use` gets them until it ends. */
-  withWorkers<T>(database: string, use: (workers: Workers) => Promise<T>): Promise<T>;
+  /**
+   * Both Workers over a database, in a fresh workerd with an empty KV; `use` gets them until it ends. `bindings`
+   * are more variables of the API.
+   */
+  withWorkers<T>(
+    database: string,
+    use: (workers: Workers) => Promise<T>,
+    bindings?: Record<string, string>,
+  ): Promise<T>;
   /** What the requests for this database meet at the endpoint, until it is called again. */
   faults(database: string, faults: Fault[]): Promise<void>;
   /** The last statement that a Worker has sent to this database. */
@@ -97,11 +104,12 @@ export async function startStack(): Promise<Stack> {
           `DROP DATABASE ${client.database} WITH (FORCE)`,
         );
       },
-      async withWorkers(database, use) {
+      async withWorkers(database, use, bindings = {}) {
         const miniflare = await startWorkers({
           scripts: { api, floor },
           databaseUrl: postgres.connectionString(database),
           endpointUrl: endpoint.url,
+          bindings,
         });
         const dispose = () => miniflare.dispose();
         parts.push(dispose);
@@ -172,6 +180,7 @@ async function startWorkers(options: {
   scripts: { api: string; floor: string };
   databaseUrl: string;
   endpointUrl: string;
+  bindings: Record<string, string>;
 }): Promise<Miniflare> {
   const config = await readFile(join(ROOT, 'wrangler.toml'), 'utf8');
   const compatibilityDate = /^compatibility_date = "(.+)"$/m.exec(config)?.[1];
@@ -182,7 +191,10 @@ async function startWorkers(options: {
   const shared = {
     compatibilityDate,
     kvNamespaces: { DETAIL_CACHE: 'details' },
-    queueProducers: { PURGE_QUEUE: { queueName: 'purges' } },
+    queueProducers: {
+      PURGE_QUEUE: { queueName: 'payment-detail-purges' },
+      REFUND_QUEUE: { queueName: 'payment-refunds' },
+    },
     ratelimits: {
       WRITE_RATE_LIMIT: { namespace_id: '1', simple: { limit: 1e9, period: 60 as const } },
     },
@@ -203,8 +215,16 @@ async function startWorkers(options: {
           name: 'api',
           modules: await modules(options.scripts.api),
           // The longest deadline there is: COUNT and OFFSET are to be measured, not given up.
-          bindings: { ...bindings, AUTH_SECRET, DATABASE_TIMEOUT_MS: '20000' },
-          queueConsumers: { purges: { maxBatchSize: 100, maxBatchTimeout: 1 } },
+          bindings: {
+            ...bindings,
+            ...options.bindings,
+            AUTH_SECRET,
+            DATABASE_TIMEOUT_MS: '20000',
+          },
+          queueConsumers: {
+            'payment-detail-purges': { maxBatchSize: 100, maxBatchTimeout: 1 },
+            'payment-refunds': { maxBatchSize: 10, maxBatchTimeout: 1 },
+          },
         },
         { ...shared, name: 'floor', modules: await modules(options.scripts.floor), bindings },
       ],
