@@ -248,7 +248,7 @@ BEGIN
   END IF;
   -- How long it is in this state of affairs, by which the distance between two looks grows.
   age := moment - coalesce(work.attention_at, work.sent_at, work.created_at);
-  work.gateway_refund_no := coalesce(work.gateway_refund_no, news ->> 'gatewayRefundNo');
+  work.gateway_refund_no := coalesce(work.gateway_refund_no, left(news ->> 'gatewayRefundNo', 64));
 
   IF work.state IN ('succeeded', 'failed') THEN
     -- What has ended stays so. What contradicts it is for a person: the amount may have been promised again.
@@ -517,7 +517,7 @@ BEGIN
       -- It proves nothing, but the gateway is worth asking.
       outcome := 'to_be_asked';
       UPDATE gateway_refunds SET next_attempt_at = gateway_clock(), message_due_at = NULL, updated_at = now()
-      WHERE refund_id = refund.id AND state IN ('unknown', 'accepted', 'refused');
+      WHERE refund_id = refund.id AND (state IN ('unknown', 'accepted', 'refused') OR state = 'blocked' AND ask_only);
       follow_up := json_build_object('state', work.state, 'due_at',
         CASE WHEN FOUND THEN extract(epoch FROM greatest(gateway_clock(), gateway_send_over(work) + interval '10 seconds')) * 1000 END);
     ELSE
@@ -574,7 +574,7 @@ END $$;
 CREATE FUNCTION note_gateway_payment(of_payment bigint, number text, of_account text, because text) RETURNS void
   LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
   INSERT INTO gateway_payments AS kept (payment_id, trade_no, account, attention, attention_at)
-  VALUES (of_payment, number, of_account, because, CASE WHEN because IS NOT NULL THEN now() END)
+  VALUES (of_payment, left(number, 64), of_account, because, CASE WHEN because IS NOT NULL THEN now() END)
   ON CONFLICT (payment_id) DO UPDATE
   SET trade_no = coalesce(kept.trade_no, excluded.trade_no), account = coalesce(kept.account, excluded.account),
     attention = coalesce(excluded.attention, kept.attention),

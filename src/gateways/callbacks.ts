@@ -15,7 +15,7 @@ import { taskOf } from '../task';
 import { explain } from './explanations';
 import { CallbackRefusedError, type Gateway, type GatewayKind, type Notification } from './gateway';
 import { gatewayKind, gatewaysOf } from './gateways';
-import { type FollowUp, follow, sweepSometimes, writeGatewayPoint } from './outbox';
+import { type FollowUp, followInBackground, sweepSometimes, writeGatewayPoint } from './outbox';
 
 /** Which gateway calls. Its address is an open one, so the path alone says it. */
 export const CallbackPath = z.object({ gateway: z.string().describe('wechat, alipay') });
@@ -88,6 +88,9 @@ async function take(c: Context<AppEnv>, name: string): Promise<Taken> {
   }
 }
 
+/** NUL and lone surrogates, as JSON has them: PostgreSQL stores neither. */
+const UNSTORABLE = /(?:^|[^\\])(?:\\\\)*\\u(?:0000|d[89a-f])/;
+
 /** What take_gateway_notification() gives. */
 interface Processed {
   result: string;
@@ -108,13 +111,15 @@ async function process(
   const task = taskOf(c);
   const news = notification.refund?.news;
   const explanation = news && 'code' in news ? explain(news.code) : null;
-  const raw = `\\x${Array.from(body, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+  const text = JSON.stringify(notification);
+  if (UNSTORABLE.test(text)) throw new CallbackRefusedError('body');
+  const raw = `\\x${body.toHex()}`;
   const processed = await runInDatabase(
     task,
     'callback',
     async (db, { lockTimeout }) => {
       const { rows } = await db.execute<{ value: Processed }>(sql`
-        SELECT take_gateway_notification(${name}, ${account}, ${JSON.stringify(notification)}::jsonb, ${raw}::bytea,
+        SELECT take_gateway_notification(${name}, ${account}, ${text}::jsonb, ${raw}::bytea,
           ${explanation}, ${rules}::jsonb, ${c.get('requestId')}, ${lockTimeout}) AS value`);
       const [row] = rows;
       if (!row) throw new Error('a SELECT without FROM has one row');
@@ -126,11 +131,7 @@ async function process(
   const { payment_id, refund_no, follow_up } = processed;
   if (payment_id !== null) task.waitUntil(purgeAfter(task, BigInt(payment_id)));
   if (payment_id !== null && refund_no !== null && follow_up) {
-    task.waitUntil(
-      follow(task, { payment_id, refund_no }, follow_up).catch((error: unknown) =>
-        writeLog('error', 'gateway_message_not_sent', { error: describeError(error) }),
-      ),
-    );
+    followInBackground(task, { payment_id, refund_no }, follow_up);
   }
   sweepSometimes(task);
   return processed;

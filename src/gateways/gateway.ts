@@ -115,7 +115,7 @@ export class CallbackRefusedError extends Error {
 }
 
 /** The words that a gateway wants to read after a callback. */
-export interface CallbackAnswer {
+interface CallbackAnswer {
   status: 200 | 204 | 400 | 401 | 413 | 503;
   contentType: string | null;
   body: string | null;

@@ -143,8 +143,17 @@ async function advance(task: Task, message: Message): Promise<void> {
   }
 }
 
+/** follow() behind an answer. Never throws: the sweep finds a refund whose message was not sent. */
+export function followInBackground(task: Task, message: Message, followUp: FollowUp): void {
+  task.waitUntil(
+    follow(task, message, followUp).catch((error: unknown) =>
+      writeLog('error', 'gateway_message_not_sent', { error: describeError(error) }),
+    ),
+  );
+}
+
 /** Sends the message for what is due next. */
-export async function follow(
+async function follow(
   { env }: Task,
   { payment_id, refund_no }: Message,
   { due_at, poll }: FollowUp,
@@ -350,7 +359,7 @@ export function sweepSometimes(task: Task): void {
  * Finds refunds that are overdue, whose message was lost, and sends a message for each. A sweep that was full
  * sends one for the next hundred.
  */
-export async function sweep(task: Task): Promise<void> {
+async function sweep(task: Task): Promise<void> {
   const { configured } = await gatewaysOf(task.env);
   if (configured.size === 0) return;
   const found = await runInDatabase(task, 'sweep', async (db) => {

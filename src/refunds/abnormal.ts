@@ -10,10 +10,10 @@ import { authorize, limitRate } from '../auth';
 import { inDatabase } from '../database';
 import { explain } from '../gateways/explanations';
 import { gatewaysOf } from '../gateways/gateways';
-import { type FollowUp, follow, measured, recordStatement } from '../gateways/outbox';
+import { measured } from '../gateways/outbox';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
-import { withPurges } from '../payments/detail-cache';
 import { taskOf } from '../task';
+import { recordCall } from './record';
 import { demandGateway, type FoundRefund, refundStatement } from './refund';
 import { RefundPath } from './settle';
 
@@ -46,7 +46,6 @@ export const completeAbnormalRefund = new Hono<AppEnv>().post(
   async (c) => {
     const { id: paymentId, refund_id: refundId } = c.req.valid('param');
     const given = c.req.valid('json');
-    const task = taskOf(c);
     const { configured, rules } = await gatewaysOf(c.env);
 
     const found = await inDatabase(c, 'find', async (db) => {
@@ -71,28 +70,15 @@ export const completeAbnormalRefund = new Hono<AppEnv>().post(
           }
         : given;
     const outRefundNo = refund.gateway.out_refund_no;
-    const call = await measured(task, name, outRefundNo, 'abnormal', attempts, () =>
+    const call = await measured(taskOf(c), name, outRefundNo, 'abnormal', attempts, () =>
       complete({ gatewayRefundNo, outRefundNo }, account),
     );
-    const [now, followUp] = await withPurges(task, paymentId, () =>
-      inDatabase(c, 'record', async (db, limits) => {
-        const [recorded, { rows }] = await db.batch([
-          db.execute<{ value: FollowUp | null }>(
-            recordStatement(refund.refund_no, call, rules, task.requestId, limits),
-          ),
-          db.execute<FoundRefund>(refundStatement({ paymentId, refundId })),
-        ]);
-        return [rows[0], recorded.rows[0]?.value] as const;
-      }),
-    );
-    const message = { payment_id: refund.payment_id, refund_no: refund.refund_no };
-    if (followUp) task.waitUntil(follow(task, message, followUp));
-
+    const now = await recordCall(c, refund, call, rules);
     const { news } = call.reply;
     if (news.kind === 'blocked' || news.kind === 'refused') {
       throw new ApiError(40912, { code: news.code, explanation: explain(news.code) });
     }
     if (news.kind === 'unknown' || news.kind === 'later') throw new ApiError(50303);
-    return c.json(envelope('已提交', demandGateway(now)));
+    return c.json(envelope('已提交', now));
   },
 );

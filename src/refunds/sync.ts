@@ -8,17 +8,10 @@ import { Hono } from 'hono';
 import { authorize, limitRate } from '../auth';
 import { inDatabase } from '../database';
 import { gatewaysOf } from '../gateways/gateways';
-import {
-  type Claim,
-  callGateway,
-  claimStatement,
-  type FollowUp,
-  follow,
-  recordStatement,
-} from '../gateways/outbox';
+import { type Claim, callGateway, claimStatement } from '../gateways/outbox';
 import { type AppEnv, envelope, NO_PARAMETERS, validate } from '../http';
-import { withPurges } from '../payments/detail-cache';
 import { taskOf } from '../task';
+import { recordCall } from './record';
 import { demandGateway, type FoundRefund, refundStatement } from './refund';
 import { RefundPath } from './settle';
 
@@ -51,19 +44,6 @@ export const syncRefund = new Hono<AppEnv>().post(
       request,
       decisive,
     });
-    const [now, followUp] = await withPurges(task, paymentId, () =>
-      inDatabase(c, 'record', async (db, limits) => {
-        const [recorded, { rows }] = await db.batch([
-          db.execute<{ value: FollowUp | null }>(
-            recordStatement(refund.refund_no, call, rules, task.requestId, limits),
-          ),
-          db.execute<FoundRefund>(refundStatement({ paymentId, refundId })),
-        ]);
-        return [rows[0], recorded.rows[0]?.value] as const;
-      }),
-    );
-    const message = { payment_id: refund.payment_id, refund_no: refund.refund_no };
-    if (followUp) task.waitUntil(follow(task, message, followUp));
-    return c.json(envelope('查询成功', demandGateway(now)));
+    return c.json(envelope('查询成功', await recordCall(c, refund, call, rules)));
   },
 );

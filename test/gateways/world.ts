@@ -46,8 +46,6 @@ const Books = z.object({
 /** Faults, options and wishes as dev/gateways/simulator.ts has them. */
 type Wish = Record<string, unknown>;
 
-export type TestWorld = Awaited<ReturnType<typeof startWorld>>;
-
 /** An app of its own before a world of its own. */
 export async function startWorld() {
   const app = await startApp();
@@ -57,7 +55,8 @@ export async function startWorld() {
       method,
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
-    if (!response.ok) throw new Error(`${method} ${path}: ${await response.text()}`);
+    if (!response.ok)
+      throw new Error(`${method} ${path}: ${(await response.text()).slice(0, 300)}`);
     return await response.json();
   };
   const { origin } = Origin.parse(await ask('POST', '/origin'));
@@ -155,10 +154,11 @@ export async function startWorld() {
       await world.setClock();
     },
 
-    /** Puts all clocks to the same moment. */
+    /** Puts all clocks to the same moment, the database's a little later: what is due at it must be due. */
     async setClock(): Promise<void> {
       await app.sql`
-        UPDATE test_clock SET ahead = to_timestamp(${Date.now()}::float8 / 1000) - clock_timestamp()`;
+        UPDATE test_clock
+        SET ahead = to_timestamp(${Date.now()}::float8 / 1000) - clock_timestamp() + interval '0.2 seconds'`;
       await ask('PUT', '', { now: Date.now() });
     },
 
