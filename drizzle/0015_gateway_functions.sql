@@ -177,7 +177,8 @@ BEGIN
       UPDATE gateway_health SET paused_until = moment + interval '1 minute', updated_at = now()
       WHERE gateway = work.gateway AND paused_until <= moment;
       waits := NOT FOUND;
-      due := greatest(pause, moment + interval '1 minute');
+      -- Not all at once when the pause is over.
+      due := greatest(pause, moment + interval '1 minute') + random() * interval '5 minutes';
     END IF;
   END IF;
 
@@ -300,7 +301,7 @@ BEGIN
     NULL;
 
   -- A refusal that every query would get says nothing about this refund.
-  ELSIF kind = 'blocked' AND (cause = 'answer' OR news ->> 'where' = 'refund' AND work.state <> 'accepted') THEN
+  ELSIF kind = 'blocked' AND (cause = 'answer' OR news ->> 'where' = 'refund') THEN
     work.state := 'blocked';
     work.ask_only := cause <> 'answer';
     work.attention := error;

@@ -32,6 +32,12 @@ const MAX_DELAY_SECONDS = 8 * 3600;
 /** An unknown outcome may need a query and a send at once; more turns than that belong to a message. */
 const MAX_TURNS = 3;
 
+/**
+ * Nothing is sent so long after the claim: an isolate that was frozen must not send when the lease of two minutes is
+ * over and others have drawn their conclusions.
+ */
+const MAX_CLAIM_MS = 60_000;
+
 /** How long an isolate waits before it sweeps again. */
 const SWEEP_PAUSE_MS = 600_000;
 
@@ -123,6 +129,7 @@ export async function advanceInBackground(task: Task, message: Message): Promise
 async function advance(task: Task, message: Message): Promise<void> {
   const { configured, rules } = await gatewaysOf(task.env);
   for (let turn = 1; ; turn++) {
+    const claimedAt = Date.now();
     const claim = await runInDatabase(task, 'claim', async (db, limits) => {
       const { rows } = await db.execute<{ value: Claim | null }>(
         claimStatement(message.refund_no, rules, false, limits),
@@ -135,6 +142,7 @@ async function advance(task: Task, message: Message): Promise<void> {
     const gateway = configured.get(claim.gateway);
     if (!gateway) throw new Error('the database claims for gateways that are configured only');
     const { operation, attempt, request, decisive } = claim;
+    if (Date.now() - claimedAt > MAX_CLAIM_MS) throw new Error('the claim is too old to act on');
     const call = await callGateway(task, gateway, { operation, attempt, request, decisive });
     const followUp = await record(task, message, call, rules);
     if (!followUp) return;
@@ -286,8 +294,11 @@ async function poll(
 
   const asked = { operation: 'poll', attempt: 0, request, decisive: false } as const;
   const call = await callGateway(task, gateway, asked);
-  const working = ['accepted', 'unknown', 'later', 'blocked'].includes(call.reply.news.kind);
-  if (!working) {
+  const { news } = call.reply;
+  const isWorking =
+    ['accepted', 'unknown', 'later'].includes(news.kind) ||
+    (news.kind === 'blocked' && news.where === 'gateway');
+  if (!isWorking) {
     const followUp = await record(task, message, call, rules);
     if (followUp?.state !== 'accepted') {
       if (followUp) await follow(task, message, followUp);
