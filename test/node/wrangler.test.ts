@@ -12,13 +12,15 @@ const Named = z.object({ binding: z.string() });
 const Configuration = z.object({
   name: z.string(),
   kv_namespaces: z.array(Named),
-  analytics_engine_datasets: z.array(Named),
+  analytics_engine_datasets: z.array(Named.extend({ dataset: z.string() })),
   ratelimits: z.array(
     z.object({ name: z.string(), namespace_id: z.string(), simple: z.unknown() }),
   ),
   queues: z.object({
     producers: z.array(Named.extend({ queue: z.string() })),
-    consumers: z.array(z.looseObject({ queue: z.string() })),
+    consumers: z.array(
+      z.looseObject({ queue: z.string(), dead_letter_queue: z.string().optional() }),
+    ),
   }),
   vars: z.record(z.string(), z.string()),
   secrets: z.object({ required: z.array(z.string()) }),
@@ -32,10 +34,14 @@ const configuration = (env: string) =>
 const shared = (config: z.infer<typeof Configuration>) => ({
   ...config,
   name: undefined,
+  analytics_engine_datasets: config.analytics_engine_datasets.map(({ binding }) => binding),
   ratelimits: config.ratelimits.map((limit) => ({ ...limit, namespace_id: undefined })),
   queues: {
     producers: config.queues.producers.map(({ binding }) => binding),
-    consumers: config.queues.consumers.map((consumer) => ({ ...consumer, queue: undefined })),
+    consumers: config.queues.consumers.map(({ queue: _, dead_letter_queue, ...consumer }) => ({
+      ...consumer,
+      hasDeadLetters: dead_letter_queue !== undefined,
+    })),
   },
   // An environment may have more of these.
   vars: expect.objectContaining(
@@ -51,12 +57,33 @@ test('binds in each environment what the tests have, to resources of its own', (
     expect({ ...shared(config), vars: config.vars, secrets: config.secrets }).toEqual(
       shared(tested),
     );
-    expect(config.queues.consumers[0]?.queue).toBe(config.queues.producers[0]?.queue);
+  }
+  for (const { queues } of [tested, ...deployed]) {
+    const dead = queues.consumers.flatMap(({ dead_letter_queue }) => dead_letter_queue ?? []);
+    // Whatever is sent is consumed, and so are the messages that could not be.
+    expect(queues.consumers.map(({ queue }) => queue)).toEqual([
+      ...queues.producers.map(({ queue }) => queue),
+      ...dead,
+    ]);
   }
   const own = [tested, ...deployed].flatMap((config) => [
     config.name,
-    config.queues.producers[0]?.queue,
-    config.ratelimits[0]?.namespace_id,
+    ...config.queues.consumers.map(({ queue }) => queue),
+    ...config.analytics_engine_datasets.map(({ dataset }) => dataset),
+    ...config.ratelimits.map(({ namespace_id }) => namespace_id),
   ]);
+  expect(own).toHaveLength(21);
   expect(new Set(own).size).toBe(own.length);
+});
+
+test('names the queues so that each batch gets to its consumer', () => {
+  for (const env of ['', 'staging', 'production']) {
+    const { consumers } = configuration(env).queues;
+    // src/index.ts knows a batch by the beginning of its queue's name.
+    expect(consumers.map(({ queue }) => queue.replace(/-(staging|production)$/, ''))).toEqual([
+      'payment-detail-purges',
+      'payment-refunds',
+      'payment-refunds-dead',
+    ]);
+  }
 });
