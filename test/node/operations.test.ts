@@ -7,27 +7,46 @@ import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { BLOBS, DOUBLES, dataPoint } from '../../src/metrics.ts';
+import {
+  BLOBS,
+  DOUBLES,
+  dataPoint,
+  GATEWAY_BLOBS,
+  GATEWAY_DOUBLES,
+  gatewayPoint,
+} from '../../src/metrics.ts';
 
 const root = join(import.meta.dirname, '../..');
 const doc = await readFile(join(root, 'docs/operations.md'), 'utf8');
 const blocks = [...doc.matchAll(/```sql\n(.*?)\n```/gs)].map(([, sql = '']) => sql);
 const toml = await readFile(join(root, 'wrangler.toml'), 'utf8');
-/** What production writes. */
-const dataset = /dataset = "(\w+_production)"/.exec(toml)?.[1] ?? 'none';
-const numbers = blocks.filter((sql) => sql.includes(dataset));
-const others = blocks.filter((sql) => !sql.includes(dataset));
+/** What production writes, by its binding. */
+const datasetOf = (binding: string) =>
+  new RegExp(`binding = "${binding}", dataset = "(\\w+_production\\w*)"`).exec(toml)?.[1] ?? 'none';
+const dataset = datasetOf('METRICS');
+const gatewayDataset = datasetOf('GATEWAY_METRICS');
+const queriesOf = (name: string) => blocks.filter((sql) => new RegExp(`\\b${name}\\b`).test(sql));
+const numbers = queriesOf(dataset);
+const gatewayNumbers = queriesOf(gatewayDataset);
+const others = blocks.filter((sql) => ![...numbers, ...gatewayNumbers].includes(sql));
 
 /** blob1, …, double1, … with the name of each. */
-const columns = new Map<string, string>([
-  ...BLOBS.map((name, index) => [`blob${index + 1}`, name] as const),
-  ...DOUBLES.map((name, index) => [`double${index + 1}`, name] as const),
-]);
+const named = (blobs: readonly string[], doubles: readonly string[]) =>
+  new Map<string, string>([
+    ...blobs.map((name, index) => [`blob${index + 1}`, name] as const),
+    ...doubles.map((name, index) => [`double${index + 1}`, name] as const),
+  ]);
+const columns = named(BLOBS, DOUBLES);
+const gatewayColumns = named(GATEWAY_BLOBS, GATEWAY_DOUBLES);
+
+const createDataset = (name: string, columns: Map<string, string>) => `
+  CREATE TABLE ${name} (
+    timestamp timestamptz, _sample_interval float8, index1 text,
+    ${[...columns.keys()].map((column) => `${column} ${column.startsWith('blob') ? 'text' : 'float8'}`)});`;
 
 const PREPARE = `
-  CREATE TABLE ${dataset} (
-    timestamp timestamptz, _sample_interval float8, index1 text,
-    ${[...columns.keys()].map((column) => `${column} ${column.startsWith('blob') ? 'text' : 'float8'}`)});
+  ${createDataset(dataset, columns)}
+  ${createDataset(gatewayDataset, gatewayColumns)}
   CREATE FUNCTION if(boolean, text, text) RETURNS text RETURN CASE WHEN $1 THEN $2 ELSE $3 END;
   CREATE FUNCTION toStartOfInterval(timestamptz, interval) RETURNS timestamptz RETURN date_bin($2, $1, 'epoch');
   CREATE FUNCTION add_if(float8, float8, boolean) RETURNS float8 RETURN $1 + CASE WHEN $3 THEN $2 ELSE 0 END;
@@ -50,7 +69,7 @@ beforeAll(async () => {
   const database = `operations_${crypto.randomUUID().replaceAll('-', '')}`;
   const admin = new pg.Client({ connectionString: inject('databaseUrl') });
   await admin.connect();
-  await admin.query(`CREATE DATABASE ${database}`);
+  await admin.query(`CREATE DATABASE ${database} TEMPLATE template_payments`);
   await admin.end();
   const connectionString = inject('databaseUrl').replace(/\/[^/]*$/, `/${database}`);
   client = new pg.Client({ connectionString });
@@ -73,9 +92,27 @@ test('has a row for each event that is logged, and for no other', async () => {
   expect(logged.size).toBeGreaterThan(10);
 });
 
+test('names each statement that is timed, and no other', async () => {
+  const timed = new Set<string>();
+  for await (const file of glob('src/**/*.ts', { cwd: root })) {
+    const source = await readFile(join(root, file), 'utf8');
+    for (const [, name = ''] of source.matchAll(/(?:in|runIn)Database\(\s*\w+,\s*'(\w+)'/g)) {
+      timed.add(name);
+    }
+  }
+  const [named = ''] = /^A statement's name in `slow_query` .*$/m.exec(doc) ?? [];
+  const [described = ''] = named.split('For what PostgreSQL itself says');
+  const names = [...described.matchAll(/`(\w+)`/g)].map(([, name = '']) => name);
+  expect(new Set(names)).toEqual(new Set(['slow_query', ...timed]));
+  expect(timed.size).toBeGreaterThan(10);
+});
+
 test('has the columns that are written, in their order', () => {
   const described = [...doc.matchAll(/^\| ((?:blob|double)\d+) \| (\w+) \|/gm)];
-  expect(described.map(([, column, name]) => [column, name])).toEqual([...columns]);
+  expect(described.map(([, column, name]) => [column, name])).toEqual([
+    ...columns,
+    ...gatewayColumns,
+  ]);
 });
 
 describe('the queries of Analytics Engine', () => {
@@ -88,9 +125,13 @@ describe('the queries of Analytics Engine', () => {
 
   test('are there', () => {
     expect(numbers).toHaveLength(5);
+    expect(gatewayNumbers).toHaveLength(4);
   });
 
-  test.each(numbers)('use only what is documented and written: %s', (sql) => {
+  test.each([
+    ...numbers.map((sql) => ({ sql, dataset, columns })),
+    ...gatewayNumbers.map((sql) => ({ sql, dataset: gatewayDataset, columns: gatewayColumns })),
+  ])('use only what is documented and written: $sql', ({ sql, dataset, columns }) => {
     const withoutText = sql.replace(/'[^']*'/g, "''");
     const aliases = [...withoutText.matchAll(/\bAS (\w+)/g)].map(([, alias]) => alias);
     const allowed = new Set([
@@ -108,6 +149,29 @@ describe('the queries of Analytics Engine', () => {
     // A point stands for several requests.
     expect(withoutText).not.toMatch(/\b(count|avg|quantile)\(/i);
   });
+
+  /** What Cloudflare stores of a point that stands for several. */
+  async function insertPoint(name: string, standsFor: number, point: ReturnType<typeof dataPoint>) {
+    const row = [standsFor, ...point.indexes, ...point.blobs, ...point.doubles];
+    await client.query(
+      `INSERT INTO ${name} VALUES (now(), ${row.map((_, index) => `$${index + 1}`)})`,
+      row,
+    );
+  }
+
+  async function run(queries: string[]) {
+    const results = [];
+    for (const sql of queries) {
+      // A parameterised aggregate is the one thing of the dialect that PostgreSQL cannot even read.
+      const translated = sql.replace(
+        /quantileExactWeighted\(([\d.]+)\)\(/g,
+        'quantileExactWeighted($1, ',
+      );
+      const { rows } = await client.query<Record<string, unknown>>(translated);
+      results.push(rows.map(({ since: _, ...row }) => row));
+    }
+    return results;
+  }
 
   test('give the right numbers', async () => {
     const quiet = { method: 'GET', cache: null, colo: 'SHA', code: 0, kv_ms: 0, rows: 0 };
@@ -129,24 +193,9 @@ describe('the queries of Analytics Engine', () => {
       [4, { ...refund, status: 409, code: 40901, duration_ms: 20, database_ms: 18 }],
       [1, { ...refund, status: 503, code: 50300, duration_ms: 20, database_ms: 18 }],
     ] as const) {
-      const { indexes, blobs, doubles } = dataPoint(point);
-      const row = [stands_for, ...indexes, ...blobs, ...doubles];
-      await client.query(
-        `INSERT INTO ${dataset} VALUES (now(), ${row.map((_, index) => `$${index + 1}`)})`,
-        row,
-      );
+      await insertPoint(dataset, stands_for, dataPoint(point));
     }
-
-    const results = [];
-    for (const sql of numbers) {
-      // A parameterised aggregate is the one thing of the dialect that PostgreSQL cannot even read.
-      const translated = sql.replace(
-        /quantileExactWeighted\(([\d.]+)\)\(/g,
-        'quantileExactWeighted($1, ',
-      );
-      const { rows } = await client.query<Record<string, unknown>>(translated);
-      results.push(rows.map(({ since: _, ...row }) => row));
-    }
+    const results = await run(numbers);
     await client.query('ROLLBACK');
 
     const [routes, errors, cache, refunds, database] = results;
@@ -175,6 +224,39 @@ describe('the queries of Analytics Engine', () => {
         ...{ p99_ms: 18, slow: 0, second_tries: 0 },
       },
     ]);
+  });
+
+  test('give the right numbers of gateways', async () => {
+    const sent = { gateway: 'wechat', operation: 'send', http_status: 200, attempt: 1, code: null };
+    const callback = { gateway: 'alipay', operation: 'callback', attempt: null, duration_ms: 9 };
+    const limited = { code: 'FREQUENCY_LIMITED', http_status: 429 };
+    await client.query('BEGIN');
+    for (const [stands_for, point] of [
+      [8, { ...sent, outcome: 'accepted', duration_ms: 90 }],
+      [1, { ...sent, outcome: 'accepted', duration_ms: 800 }],
+      [2, { ...sent, ...limited, outcome: 'unknown', duration_ms: 40 }],
+      [1, { ...sent, code: 'NO_ANSWER', http_status: null, outcome: 'unknown', duration_ms: 40 }],
+      [3, { ...callback, code: 'TRADE_SUCCESS', http_status: 200, outcome: 'paid' }],
+      [2, { ...callback, code: null, http_status: 400, outcome: 'signature' }],
+      [1, { ...callback, code: null, http_status: 503, outcome: 'fault' }],
+    ] as const) {
+      await insertPoint(gatewayDataset, stands_for, gatewayPoint(point));
+    }
+    const results = await run(gatewayNumbers);
+    await client.query('ROLLBACK');
+
+    const [outcomes, wrong, refused, tooMany] = results;
+    expect(outcomes).toHaveLength(5);
+    expect(outcomes?.[3]).toEqual({
+      ...{ gateway: 'wechat', operation: 'send', outcome: 'accepted' },
+      ...{ calls: 9, p50_ms: 90, p99_ms: 800 },
+    });
+    expect(wrong).toEqual([
+      { gateway: 'wechat', outcome: 'unknown', code: 'FREQUENCY_LIMITED', calls: 2 },
+      { gateway: 'wechat', outcome: 'unknown', code: 'NO_ANSWER', calls: 1 },
+    ]);
+    expect(refused).toEqual([{ gateway: 'alipay', outcome: 'signature', callbacks: 2 }]);
+    expect(tooMany).toEqual([{ gateway: 'wechat', operation: 'send', calls: 2 }]);
   });
 });
 
