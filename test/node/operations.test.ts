@@ -1,6 +1,6 @@
 /**
  * docs/operations.md against the code: the events that are logged, the columns that are written, and
- * its SQL. Nobody but Cloudflare runs Analytics Engine's dialect, so its queries may use only what its
+ * its SQL. And docs/gateways.md: the variables, the states and its SQL. Nobody but Cloudflare runs Analytics Engine's dialect, so its queries may use only what its
  * reference documents, and are run here by PostgreSQL, which is taught what it lacks.
  */
 import { glob, readFile } from 'node:fs/promises';
@@ -18,6 +18,7 @@ import {
 
 const root = join(import.meta.dirname, '../..');
 const doc = await readFile(join(root, 'docs/operations.md'), 'utf8');
+const guide = await readFile(join(root, 'docs/gateways.md'), 'utf8');
 const blocks = [...doc.matchAll(/```sql\n(.*?)\n```/gs)].map(([, sql = '']) => sql);
 const toml = await readFile(join(root, 'wrangler.toml'), 'utf8');
 /** What production writes, by its binding. */
@@ -29,6 +30,9 @@ const queriesOf = (name: string) => blocks.filter((sql) => new RegExp(`\\b${name
 const numbers = queriesOf(dataset);
 const gatewayNumbers = queriesOf(gatewayDataset);
 const others = blocks.filter((sql) => ![...numbers, ...gatewayNumbers].includes(sql));
+const statementsOfGuide = [...guide.matchAll(/```sql\n(.*?)\n *```/gs)].flatMap(([, sql = '']) =>
+  sql.split(';').filter((statement) => statement.trim() !== ''),
+);
 
 /** blob1, …, double1, … with the name of each. */
 const named = (blobs: readonly string[], doubles: readonly string[]) =>
@@ -260,7 +264,40 @@ describe('the queries of Analytics Engine', () => {
   });
 });
 
-test.each(others)('PostgreSQL can plan %s', async (sql) => {
+test.each([...others, ...statementsOfGuide])('PostgreSQL can plan %s', async (sql) => {
   // Planned only: pg_stat_statements gives rows where the server has loaded it.
   await client.query(`EXPLAIN ${sql}`);
+});
+
+describe('docs/gateways.md', () => {
+  test('names each variable of the gateways, and no other', async () => {
+    const read = new Set<string>();
+    for (const gateway of ['wechat', 'alipay']) {
+      const file = join(root, `src/gateways/${gateway}/configuration.ts`);
+      const source = await readFile(file, 'utf8');
+      for (const [, name = ''] of source.matchAll(/^ {2}([A-Z_0-9]+): /gm)) read.add(name);
+    }
+    expect(new Set(guide.match(/\b(WECHAT|ALIPAY|CALLBACK)_\w+/g))).toEqual(read);
+  });
+
+  test('has each state, and no other', async () => {
+    const { rows } = await client.query<{ source: string }>(`
+      SELECT pg_get_constraintdef(oid) AS source FROM pg_constraint WHERE conname = 'gateway_refunds_state_check'`);
+    const states = [...(rows[0]?.source ?? '').matchAll(/'(\w+)'/g)].map(([, state]) => state);
+    const [table = ''] = /\| from \| what happens .*?\n\n/s.exec(guide) ?? [];
+    const described = table
+      .split('\n')
+      .slice(2)
+      .flatMap((row) => (row.split('|')[3] ?? '').match(/[a-z]+/)?.[0] ?? []);
+    expect(new Set(described)).toEqual(new Set(states));
+  });
+
+  test('has the codes for which the database asks for a person', async () => {
+    const source = await readFile(join(root, 'drizzle/0015_gateway_functions.sql'), 'utf8');
+    const codes = [...source.matchAll(/(?:attention := |NULL, |THEN |ELSE |, )'([A-Z_]{3,})'/g)];
+    const [, table = ''] = /\| attention \| means (.*?)\n\n/s.exec(guide) ?? [];
+    const explained = table.match(/\b[A-Z_]{3,}\b/g);
+    expect(explained).toEqual(expect.arrayContaining(codes.map(([, code]) => code)));
+    expect(codes.length).toBeGreaterThan(6);
+  });
 });
