@@ -319,8 +319,8 @@ BEGIN
       WHEN work.state IN ('accepted', 'blocked') THEN
         work.attention := 'MISSING';
         work.next_attempt_at := moment + least(greatest(age, interval '1 hour'), interval '1 day');
-      -- Too early to prove anything: it may become visible yet.
-      WHEN work.state IN ('unknown', 'refused') AND gateway_send_over(work) + proof > began THEN
+      -- Too early to prove anything: it may become visible yet. So is what has no `began`, as a callback.
+      WHEN work.state IN ('unknown', 'refused') AND (gateway_send_over(work) + proof > began) IS NOT FALSE THEN
         work.next_attempt_at := gateway_send_over(work) + proof;
       WHEN work.state = 'unknown' THEN
         work.state := 'queued';
