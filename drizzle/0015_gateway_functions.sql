@@ -596,8 +596,9 @@ BEGIN
   PERFORM set_config('lock_timeout', wait_for_lock, true);
   PERFORM FROM payments WHERE id = of_payment FOR UPDATE;
   UPDATE gateway_refunds
-  SET state = CASE WHEN ask_only THEN state ELSE 'queued' END, next_attempt_at = gateway_clock(), message_due_at = NULL, updated_at = now()
-  WHERE refund_id = of_refund AND (state IN ('queued', 'unknown', 'refused') OR state = 'blocked' AND NOT ask_only);
+  SET state = CASE state WHEN 'blocked' THEN 'queued' ELSE state END, next_attempt_at = gateway_clock(), message_due_at = NULL, updated_at = now()
+  WHERE refund_id = (SELECT id FROM payment_refunds WHERE id = of_refund AND payment_id = of_payment)
+    AND (state IN ('queued', 'unknown', 'refused') OR state = 'blocked' AND NOT ask_only);
   GET DIAGNOSTICS moved = ROW_COUNT;
   RETURN moved;
 END $$;
