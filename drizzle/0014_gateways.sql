@@ -48,6 +48,8 @@ CREATE TABLE "gateway_refunds" (
 	"state" varchar(20) DEFAULT 'queued' NOT NULL,
 	"account" varchar(64),
 	"trade_no" varchar(64),
+	"out_trade_no" varchar(64),
+	"total" numeric(18, 2),
 	"gateway_refund_no" varchar(64),
 	"attempts" integer DEFAULT 0 NOT NULL,
 	"next_attempt_at" timestamp with time zone DEFAULT now(),

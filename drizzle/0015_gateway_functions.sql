@@ -34,9 +34,10 @@ CREATE FUNCTION refund_gateway_json(given gateway_refunds) RETURNS json
   );
 --> statement-breakpoint
 
--- The same by the refund's id; null for a refund that is settled by hand.
+-- The same by the refund's id; null for a refund that is settled by hand. With its owner's rights, since an older
+-- Worker, which was not granted the table, calls it by payment_detail().
 CREATE FUNCTION refund_gateway(of_refund bigint) RETURNS json
-  LANGUAGE plpgsql STABLE AS $$
+  LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
   RETURN (SELECT refund_gateway_json(gateway_refunds) FROM gateway_refunds WHERE refund_id = of_refund);
 END $$;
@@ -97,10 +98,10 @@ BEGIN
   RETURN (
     SELECT json_build_object(
       'outRefundNo', out_refund_no,
-      'outTradeNo', coalesce(out_trade_no, payment_no),
+      'outTradeNo', coalesce(gateway_refunds.out_trade_no, gateway_payments.out_trade_no, payment_no),
       'tradeNo', gateway_refunds.trade_no,
       'amount', payment_refunds.amount::text,
-      'total', payments.amount::text,
+      'total', coalesce(gateway_refunds.total, payments.amount)::text,
       'reason', reason
     )
     FROM gateway_refunds
@@ -113,18 +114,22 @@ END $$;
 --> statement-breakpoint
 
 -- Claims a refund for what is to be done next, and says what that is: `send`, `query`, `wait` until it is due,
--- or `none` where nothing is left to do. Null where there is no such refund.
+-- or `none` where nothing is left to do. Null where there is no such refund. With `wait` comes `due_at` if a message is
+-- to be sent for that moment, and none is on its way.
 --   configured: of each gateway that has its keys: account, gap and proof in seconds (GatewayKind).
 --   ask: a person wants to know now. Then the gateway is asked, though nothing is due, but not more often than
 --   every ten seconds, and nothing is sent.
+--   resend: an earlier answer of this function may have been lost, and with it a message.
 -- Whoever is told to send has a lease of two minutes. When it runs out, the outcome is unknown, and the gateway
 -- is asked before the same refund is sent again.
-CREATE FUNCTION claim_gateway_refund(number text, configured jsonb, ask boolean, wait_for_lock text) RETURNS json
+CREATE FUNCTION claim_gateway_refund(number text, configured jsonb, ask boolean, resend boolean, wait_for_lock text) RETURNS json
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   refund payment_refunds;
   work gateway_refunds;
   rules jsonb;
+  sent_by text;
+  request jsonb;
   moment timestamptz;
   due timestamptz;
   sends boolean;
@@ -146,17 +151,18 @@ BEGIN
   rules := configured -> work.gateway;
   sends := NOT ask AND (work.state = 'queued' OR work.state = 'blocked' AND NOT work.ask_only);
   due := work.next_attempt_at;
+  sent_by := coalesce(work.account, (SELECT kept.account FROM gateway_payments AS kept WHERE payment_id = refund.payment_id));
   CASE
     -- Another account's "no such refund" would prove nothing, so nobody asks it.
-    WHEN rules IS NULL OR work.account <> rules ->> 'account' THEN
+    WHEN rules IS NULL OR sent_by <> rules ->> 'account' THEN
       problem := CASE WHEN rules IS NULL THEN 'NOT_CONFIGURED' ELSE 'ACCOUNT_CHANGED' END;
       due := CASE WHEN due > moment THEN due ELSE moment + interval '1 hour' END;
+      -- What waits for a person already keeps its reason.
       UPDATE gateway_refunds
       SET attention = problem, attention_at = CASE WHEN attention = problem THEN attention_at ELSE moment END
-      WHERE refund_id = refund.id;
+      WHERE refund_id = refund.id AND NOT (state IN ('succeeded', 'failed') OR state = 'blocked' AND ask_only);
     WHEN ask THEN
-      waits := work.state = 'sending' AND due > moment OR work.sent_at IS NULL
-        OR greatest(work.asked_at, gateway_send_over(work)) > moment - interval '10 seconds';
+      waits := work.sent_at IS NULL OR greatest(work.asked_at, gateway_send_over(work)) > moment - interval '10 seconds';
     WHEN due > moment THEN
       NULL;
     WHEN sends THEN
@@ -183,25 +189,35 @@ BEGIN
   END IF;
 
   IF waits THEN
-    -- A message for that moment may be on its way already.
-    UPDATE gateway_refunds SET next_attempt_at = due, message_due_at = due
-    WHERE refund_id = refund.id AND next_attempt_at IS NOT NULL AND (next_attempt_at <> due OR message_due_at IS DISTINCT FROM due);
+    -- A message for that moment may be on its way. In the last seconds before it, this is that message: the queue's
+    -- clock may be ahead of the database's.
+    IF NOT ask THEN
+      UPDATE gateway_refunds SET next_attempt_at = due, message_due_at = due
+      WHERE refund_id = refund.id
+        AND (next_attempt_at <> due OR message_due_at IS DISTINCT FROM due OR due < moment + interval '5 seconds');
+    END IF;
+    -- One that the gateway has accepted is polled, and swept where the polls got lost.
     RETURN json_build_object('operation', 'wait', 'refund_id', refund.id::text,
-      'due_at', CASE WHEN FOUND THEN extract(epoch FROM due) * 1000 END);
+      'due_at', CASE WHEN NOT ask AND work.state <> 'accepted' AND (FOUND OR resend) THEN extract(epoch FROM due) * 1000 END);
   END IF;
 
+  request := gateway_refund_request(refund.id);
   UPDATE gateway_refunds
   SET state = CASE WHEN sends THEN 'sending' WHEN state = 'sending' THEN 'unknown' ELSE state END,
     attempts = attempts + sends::int,
     sent_at = CASE WHEN sends THEN moment ELSE sent_at END,
     asked_at = CASE WHEN sends THEN asked_at ELSE moment END,
-    account = coalesce(account, rules ->> 'account'),
+    account = coalesce(work.account, rules ->> 'account'),
+    out_trade_no = coalesce(work.out_trade_no, request ->> 'outTradeNo'),
+    total = coalesce(work.total, (request ->> 'total')::numeric),
     trade_no = CASE attempts WHEN 0 THEN (SELECT trade_no FROM gateway_payments WHERE payment_id = refund.payment_id) ELSE trade_no END,
     next_attempt_at = CASE
       WHEN sends THEN moment + interval '2 minutes'
       WHEN ask OR next_attempt_at IS NULL THEN next_attempt_at
       ELSE moment + interval '1 minute'
     END,
+    -- The message for this moment has come.
+    message_due_at = CASE WHEN ask THEN message_due_at END,
     attention = CASE WHEN attention IN ('NOT_CONFIGURED', 'ACCOUNT_CHANGED') THEN NULL ELSE attention END,
     updated_at = now()
   WHERE refund_id = refund.id RETURNING * INTO work;
@@ -239,26 +255,34 @@ DECLARE
   before gateway_refunds;
   work gateway_refunds;
   of_payment bigint;
+  status_before integer;
   age interval;
+  pause interval;
+  is_late boolean;
 BEGIN
   SELECT * INTO before FROM gateway_refunds WHERE refund_id = of_refund;
   work := before;
-  SELECT payment_id INTO of_payment FROM payment_refunds WHERE id = of_refund;
+  SELECT payment_id, status INTO of_payment, status_before FROM payment_refunds WHERE id = of_refund;
+  is_late := moment - work.created_at > interval '1 hour';
   IF cause = 'answer' AND work.attempts = attempt THEN
     work.send_ended_at := moment;
   END IF;
   -- How long it is in this state of affairs, by which the distance between two looks grows.
+  -- From one send to the next.
+  pause := least(interval '15 seconds' * power(2, least(work.attempts, 10) - 1), interval '1 hour');
   age := moment - coalesce(work.attention_at, work.sent_at, work.created_at);
   work.gateway_refund_no := coalesce(work.gateway_refund_no, left(news ->> 'gatewayRefundNo', 64));
 
   IF work.state IN ('succeeded', 'failed') THEN
-    -- What has ended stays so. What contradicts it is for a person: the amount may have been promised again.
+    -- What has ended stays so. What contradicts it, as it is after all corrections, is for a person: the amount may have
+    -- been promised again. An accepted one counts if it is what the gateway says now, or if nothing had closed the refund.
     CASE
-      WHEN work.state = 'failed' AND (kind IN ('succeeded', 'abnormal') OR kind = 'accepted' AND cause = 'query') THEN
+      WHEN status_before = 2 AND (kind IN ('succeeded', 'abnormal')
+          OR kind = 'accepted' AND (cause = 'query' OR work.last_error_code IS DISTINCT FROM 'CLOSED')) THEN
         work.attention := 'PAID_AFTER_FAILED';
-      WHEN work.state = 'succeeded' AND kind IN ('closed', 'abnormal') THEN
+      WHEN status_before = 1 AND kind IN ('closed', 'abnormal') THEN
         work.attention := 'CONTRADICTION';
-      WHEN work.state = 'succeeded' AND kind = 'succeeded' AND cause = 'query' OR work.state = 'failed' AND kind = 'closed' AND cause = 'query' THEN
+      WHEN cause = 'query' AND (status_before = 1 AND kind = 'succeeded' OR status_before = 2 AND kind = 'closed') THEN
         work.attention := NULL;
       ELSE
         NULL;
@@ -303,7 +327,7 @@ BEGIN
   -- A refusal that every query would get says nothing about this refund.
   ELSIF kind = 'blocked' AND (cause = 'answer' OR news ->> 'where' = 'refund') THEN
     work.state := 'blocked';
-    work.ask_only := cause <> 'answer';
+    work.ask_only := cause <> 'answer' OR coalesce((news ->> 'askOnly')::boolean, false);
     work.attention := error;
     work.last_error_code := error;
     work.next_attempt_at := moment + CASE WHEN age < interval '1 day' THEN interval '1 hour' ELSE interval '1 day' END;
@@ -311,20 +335,27 @@ BEGIN
   ELSIF kind = 'later' AND cause = 'answer' THEN
     work.state := 'queued';
     work.last_error_code := error;
-    work.next_attempt_at := moment + interval '1 minute';
+    work.attention := CASE WHEN is_late THEN coalesce(work.attention, error) END;
+    work.next_attempt_at := moment + greatest(pause, interval '1 minute');
 
   ELSIF kind = 'missing' THEN
     CASE
       -- A refund that was accepted and is gone, or whose money waits, has not failed.
       WHEN work.state IN ('accepted', 'blocked') THEN
-        work.attention := 'MISSING';
+        work.attention := CASE WHEN work.ask_only THEN coalesce(work.attention, 'MISSING') ELSE 'MISSING' END;
         work.next_attempt_at := moment + least(greatest(age, interval '1 hour'), interval '1 day');
-      -- Too early to prove anything: it may become visible yet. So is what has no `began`, as a callback.
-      WHEN work.state IN ('unknown', 'refused') AND (gateway_send_over(work) + proof > began) IS NOT FALSE THEN
+      -- Too early to prove anything: it may become visible yet. A query from before the last send proves nothing at all.
+      WHEN work.state IN ('unknown', 'refused')
+          AND (attempt = work.attempts AND gateway_send_over(work) + proof <= began) IS NOT TRUE THEN
         work.next_attempt_at := gateway_send_over(work) + proof;
       WHEN work.state = 'unknown' THEN
         work.state := 'queued';
-        work.next_attempt_at := moment;
+        work.next_attempt_at := moment + CASE WHEN work.attempts > 1 THEN pause ELSE interval '0' END;
+      -- Where this code comes for one payment after the other, this program is wrong, and not each of the refunds.
+      WHEN work.state = 'refused' AND work.last_error_code = 'INVALID_REQUEST'
+          AND EXISTS (SELECT FROM gateway_health WHERE gateway = work.gateway AND refusals >= 5) THEN
+        work.attention := work.last_error_code;
+        work.next_attempt_at := moment + interval '1 hour';
       -- The code may have meant something that passes.
       WHEN work.state = 'refused' AND work.last_error_code = 'INVALID_REQUEST' AND NOT work.resent THEN
         work.state := 'queued';
@@ -340,9 +371,18 @@ BEGIN
     -- Unknown, from wherever: the money may be on its way. It is asked about with growing distance.
     IF work.state = 'sending' THEN
       work.state := 'unknown';
-      work.attention := CASE work.attention WHEN 'OLD' THEN 'OLD' END;
+      work.attention := CASE WHEN work.attention IN ('OLD', 'UNKNOWN') THEN work.attention END;
     END IF;
-    work.last_error_code := error;
+    -- Whatever else is said of a refusal: its own code decides what follows from it.
+    IF work.state <> 'refused' THEN
+      work.last_error_code := error;
+    END IF;
+    -- Neither passes by itself: a key that is not configured, and a refund of others under this number.
+    IF error IN ('UNKNOWN_SERIAL', 'MISMATCH') THEN
+      work.attention := error;
+    ELSIF is_late AND work.state = 'unknown' THEN
+      work.attention := coalesce(work.attention, 'UNKNOWN');
+    END IF;
     work.next_attempt_at := moment + CASE
       WHEN http_status = 429 THEN interval '1 minute'
       ELSE least(greatest(age / 2, interval '15 seconds'), interval '1 hour')
@@ -386,15 +426,19 @@ BEGIN
       refused_payment_id = of_payment, updated_at = now();
     PERFORM pause_gateway(before.gateway, error, moment + interval '1 hour')
     FROM gateway_health WHERE gateway = before.gateway AND refusals >= 5;
-  ELSIF cause <> 'callback' AND kind IN ('succeeded', 'accepted', 'closed', 'abnormal', 'missing') THEN
+  ELSIF cause <> 'callback' AND kind IN ('succeeded', 'accepted', 'closed', 'abnormal') THEN
     UPDATE gateway_health SET paused_until = NULL, code = NULL, refusals = 0, refused_payment_id = NULL, updated_at = now()
-    WHERE gateway = before.gateway AND (paused_until IS NOT NULL OR kind <> 'missing' AND refusals > 0);
+    WHERE gateway = before.gateway AND (paused_until IS NOT NULL OR refusals > 0);
+  -- The keys are right again. Whether the requests are is another question.
+  ELSIF kind = 'missing' THEN
+    UPDATE gateway_health SET paused_until = NULL, code = NULL, updated_at = now()
+    WHERE gateway = before.gateway AND paused_until IS NOT NULL AND refusals < 5;
   END IF;
   RETURN work IS DISTINCT FROM before;
 END $$;
 --> statement-breakpoint
 
--- Sends nothing by this gateway for a while: every refund would be refused alike.
+-- Claims nothing of this gateway for a while, neither to send nor to ask: every request would be refused alike.
 CREATE FUNCTION pause_gateway(name text, because text, until timestamptz) RETURNS void
   LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
   INSERT INTO gateway_health AS health (gateway, paused_until, code) VALUES (name, until, because)
@@ -405,20 +449,23 @@ $$;
 
 -- What whoever has brought news does next (src/gateways/outbox.ts): sends a message for `due_at`, in
 -- milliseconds since the epoch, unless one is on its way, or begins to poll a refund that has just been accepted.
-CREATE FUNCTION gateway_follow_up(of_refund bigint, state_before text) RETURNS json
+-- resend: an earlier answer may have been lost, and with it a message.
+CREATE FUNCTION gateway_follow_up(of_refund bigint, state_before text, resend boolean) RETURNS json
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
   work gateway_refunds;
   has_message boolean;
 BEGIN
   SELECT * INTO work FROM gateway_refunds WHERE refund_id = of_refund;
-  has_message := work.next_attempt_at IS NULL OR work.state = 'accepted' OR work.message_due_at IS NOT DISTINCT FROM work.next_attempt_at;
+  has_message := work.next_attempt_at IS NULL OR work.state = 'accepted'
+    OR work.message_due_at IS NOT DISTINCT FROM work.next_attempt_at AND NOT resend;
   UPDATE gateway_refunds SET message_due_at = next_attempt_at WHERE refund_id = of_refund AND NOT has_message;
   RETURN json_build_object(
     'state', work.state,
     'due_at', CASE WHEN NOT has_message THEN extract(epoch FROM work.next_attempt_at) * 1000 END,
-    'poll', CASE WHEN work.state = 'accepted' AND state_before <> 'accepted' THEN json_build_object(
-      'gateway', work.gateway, 'account', work.account, 'request', gateway_refund_request(of_refund)) END
+    'poll', CASE WHEN work.state = 'accepted' AND (state_before <> 'accepted' OR resend) THEN json_build_object(
+      'gateway', work.gateway, 'account', work.account,
+      'request', gateway_refund_request(of_refund)::jsonb || '{"reason": null}') END
   );
 END $$;
 --> statement-breakpoint
@@ -426,7 +473,8 @@ END $$;
 -- Records what came of a call of a gateway. `call`: operation (send, query, poll), attempt, began, ended
 -- (milliseconds since the epoch), httpStatus, gatewayRequestId. Null where there is no such refund.
 CREATE FUNCTION record_gateway_answer(
-  number text, call jsonb, news jsonb, explanation text, configured jsonb, in_request text, wait_for_lock text
+  number text, call jsonb, news jsonb, explanation text, configured jsonb, in_request text, resend boolean,
+  wait_for_lock text
 ) RETURNS json
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -452,7 +500,7 @@ BEGIN
   END IF;
   PERFORM settle_gateway_refund(refund.id, news, explanation, CASE call ->> 'operation' WHEN 'send' THEN 'answer' ELSE 'query' END,
     (call ->> 'attempt')::int, began, (call ->> 'httpStatus')::int, configured -> name, in_request);
-  RETURN gateway_follow_up(refund.id, state_before);
+  RETURN gateway_follow_up(refund.id, state_before, resend);
 END $$;
 --> statement-breakpoint
 
@@ -514,6 +562,8 @@ BEGIN
         OR work.account <> of_account THEN
       -- Somebody else's refund with our number.
       outcome := 'other_refund';
+      UPDATE gateway_refunds SET attention = 'MISMATCH', attention_at = gateway_clock(), updated_at = now()
+      WHERE refund_id = refund.id AND attention IS NULL AND next_attempt_at IS NOT NULL;
     ELSIF asked -> 'news' = 'null' THEN
       -- It proves nothing, but the gateway is worth asking.
       outcome := 'to_be_asked';
@@ -526,16 +576,18 @@ BEGIN
         WHEN settle_gateway_refund(refund.id, asked -> 'news', explanation, 'callback', NULL, NULL, NULL, configured -> name, in_request) THEN 'settled'
         ELSE 'no_change'
       END;
-      follow_up := gateway_follow_up(refund.id, work.state);
+      follow_up := gateway_follow_up(refund.id, work.state, inbox.deliveries > 1);
     END IF;
   END IF;
 
-  IF told IS NOT NULL AND payment.id IS NOT NULL THEN
+  -- A refund of another trade may have our number. What it says of that trade is not about this payment.
+  IF told IS NOT NULL AND number = coalesce((SELECT out_trade_no FROM gateway_payments WHERE payment_id = payment.id), payment.payment_no) THEN
     paid := told ->> 'state' = 'paid';
     IF (told ->> 'amount')::numeric <> payment.amount OR told ->> 'currency' <> 'CNY' THEN
       outcome := 'other_amount';
       PERFORM note_gateway_payment(payment.id, NULL, NULL, 'AMOUNT');
-    ELSIF paid AND payment.status IN (0, 2) THEN
+    -- A payment that was given up is not paid again by a callback of before, nor when the gateway ends the order.
+    ELSIF paid AND (payment.status = 0 OR payment.status = 2 AND inbox.processed_at IS NULL AND inbox.event NOT LIKE '%TRADE_FINISHED') THEN
       outcome := 'paid';
       UPDATE payments SET status = 1, payment_time = coalesce((told ->> 'at')::timestamptz, now()), updated_at = now() WHERE id = payment.id;
       -- Paid after it had been given up: the goods may have gone to somebody else.
@@ -578,11 +630,11 @@ CREATE FUNCTION note_gateway_payment(of_payment bigint, number text, of_account 
   VALUES (of_payment, left(number, 64), of_account, because, CASE WHEN because IS NOT NULL THEN now() END)
   ON CONFLICT (payment_id) DO UPDATE
   SET trade_no = coalesce(kept.trade_no, excluded.trade_no), account = coalesce(kept.account, excluded.account),
-    attention = coalesce(excluded.attention, kept.attention),
+    attention = coalesce(excluded.attention, nullif(kept.attention, 'AMOUNT')),
     attention_at = CASE WHEN excluded.attention IS NULL OR excluded.attention IS NOT DISTINCT FROM kept.attention THEN kept.attention_at ELSE now() END,
     updated_at = now()
   WHERE (kept.trade_no, kept.account, kept.attention)
-    IS DISTINCT FROM (coalesce(kept.trade_no, excluded.trade_no), coalesce(kept.account, excluded.account), coalesce(excluded.attention, kept.attention));
+    IS DISTINCT FROM (coalesce(kept.trade_no, excluded.trade_no), coalesce(kept.account, excluded.account), coalesce(excluded.attention, nullif(kept.attention, 'AMOUNT')));
 $$;
 --> statement-breakpoint
 
@@ -596,11 +648,39 @@ BEGIN
   PERFORM set_config('lock_timeout', wait_for_lock, true);
   PERFORM FROM payments WHERE id = of_payment FOR UPDATE;
   UPDATE gateway_refunds
-  SET state = CASE state WHEN 'blocked' THEN 'queued' ELSE state END, next_attempt_at = gateway_clock(), message_due_at = NULL, updated_at = now()
+  SET state = CASE WHEN state = 'blocked' OR state = 'refused' AND attention IS NOT NULL THEN 'queued' ELSE state END, next_attempt_at = gateway_clock(), message_due_at = NULL, updated_at = now()
   WHERE refund_id = (SELECT id FROM payment_refunds WHERE id = of_refund AND payment_id = of_payment)
     AND (state IN ('queued', 'unknown', 'refused') OR state = 'blocked' AND NOT ask_only);
   GET DIAGNOSTICS moved = ROW_COUNT;
   RETURN moved;
+END $$;
+--> statement-breakpoint
+
+-- Takes off the list of what needs attention what is over and was looked at: of a payment, and of its refunds that
+-- have ended. What is still open stays on it. The reason is kept with the refunds. Returns how many there were.
+CREATE FUNCTION dismiss_gateway_attention(of_payment bigint, who text, why text, in_request text, wait_for_lock text) RETURNS integer
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+  dismissed integer;
+BEGIN
+  PERFORM set_config('lock_timeout', wait_for_lock, true);
+  PERFORM FROM payments WHERE id = of_payment FOR UPDATE;
+  WITH refunds AS (
+    UPDATE gateway_refunds SET attention = NULL, attention_at = NULL, updated_at = now()
+    FROM payment_refunds
+    WHERE payment_refunds.id = refund_id AND payment_id = of_payment AND attention IS NOT NULL
+      AND state IN ('succeeded', 'failed')
+    RETURNING refund_id, status
+  ), recorded AS (
+    INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id, reason, cause)
+    SELECT refund_id, who, status, status, in_request, why, 'person' FROM refunds
+  ), of_the_payment AS (
+    UPDATE gateway_payments SET attention = NULL, attention_at = NULL, updated_at = now()
+    WHERE payment_id = of_payment AND attention IS NOT NULL
+    RETURNING payment_id
+  )
+  SELECT (SELECT count(*) FROM refunds) + (SELECT count(*) FROM of_the_payment) INTO dismissed;
+  RETURN dismissed;
 END $$;
 --> statement-breakpoint
 
@@ -613,7 +693,7 @@ CREATE FUNCTION override_gateway_refund(of_refund bigint, of_payment bigint, sta
     attention = NULL, attention_at = NULL, updated_at = now()
   FROM payment_refunds
   WHERE refund_id = of_refund AND payment_refunds.id = refund_id AND payment_id = of_payment
-    AND state NOT IN ('succeeded', 'failed') AND NOT (state = 'sending' AND next_attempt_at > gateway_clock())
+    AND state NOT IN ('succeeded', 'failed') AND NOT (state = 'sending' AND gateway_send_over(gateway_refunds) > gateway_clock())
   RETURNING gateway_refunds.*;
 $$;
 --> statement-breakpoint
@@ -623,7 +703,11 @@ $$;
 CREATE FUNCTION sweep_gateway_refunds() RETURNS SETOF json
   LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
   UPDATE gateway_refunds SET attention = 'OLD', attention_at = gateway_clock()
-  WHERE state NOT IN ('succeeded', 'failed') AND attention IS NULL AND created_at < gateway_clock() - interval '14 days';
+  WHERE refund_id IN (
+    SELECT refund_id FROM gateway_refunds
+    WHERE state NOT IN ('succeeded', 'failed') AND attention IS NULL AND created_at < gateway_clock() - interval '14 days'
+    FOR UPDATE SKIP LOCKED
+  );
 
   UPDATE gateway_refunds SET swept_at = gateway_clock()
   FROM payment_refunds
@@ -734,8 +818,8 @@ BEGIN
 END $$;
 --> statement-breakpoint
 
-REVOKE EXECUTE ON FUNCTION guard_gateway_refunds(), guard_gateway_amounts(), claim_gateway_refund(text, jsonb, boolean, text),
+REVOKE EXECUTE ON FUNCTION guard_gateway_refunds(), guard_gateway_amounts(), claim_gateway_refund(text, jsonb, boolean, boolean, text),
   settle_gateway_refund(bigint, jsonb, text, text, integer, timestamptz, integer, jsonb, text), pause_gateway(text, text, timestamptz),
-  gateway_follow_up(bigint, text), record_gateway_answer(text, jsonb, jsonb, text, jsonb, text, text),
+  gateway_follow_up(bigint, text, boolean), record_gateway_answer(text, jsonb, jsonb, text, jsonb, text, boolean, text),
   take_gateway_notification(text, text, jsonb, bytea, text, jsonb, text, text), note_gateway_payment(bigint, text, text, text),
-  retry_gateway_refund(bigint, bigint, text), override_gateway_refund(bigint, bigint, integer), sweep_gateway_refunds(), purge_gateway_notifications() FROM PUBLIC;
+  retry_gateway_refund(bigint, bigint, text), override_gateway_refund(bigint, bigint, integer), dismiss_gateway_attention(bigint, text, text, text, text), sweep_gateway_refunds(), purge_gateway_notifications() FROM PUBLIC;

@@ -5,7 +5,7 @@
  * idempotent: reads are, refunds and settlements by construction.
  */
 import { NeonDbError, neon, neonConfig } from '@neondatabase/serverless';
-import { DrizzleQueryError } from 'drizzle-orm';
+import { DrizzleQueryError, type SQL } from 'drizzle-orm';
 import { drizzle, type NeonHttpDatabase } from 'drizzle-orm/neon-http';
 import type { Context } from 'hono';
 import { type Settings, settings } from './env';
@@ -85,7 +85,7 @@ export function inDatabase<T>(
 
 /**
  * Runs the database work of one task: one statement, or one batch (READ COMMITTED, whatever the
- * database's default is). `work` may be called twice. A try that takes longer than SLOW_QUERY_MS is
+ * database's default is; the driver says so for batches only). `work` may be called twice. A try that takes longer than SLOW_QUERY_MS is
  * logged under the name `statement`. The deadline is DATABASE_TIMEOUT_MS, or `withinMs` if that is less.
  * Throws ApiError 50300 (unreachable or refusing), 50400 (too slow) or 50000 (a fault of ours), all with
  * the data of `write`. An outcome that is unknown is said to be unknown.
@@ -137,6 +137,15 @@ export async function runInDatabase<T>(
     }
     throw new ApiError(code, write?.data ?? null, error);
   }
+}
+
+/**
+ * The one value of a statement that calls a function which locks and writes. As a batch of one, since its parts
+ * must see what was committed while it waited for the lock, whatever isolation the database defaults to.
+ */
+export async function callFunction<T>(db: Database, statement: SQL): Promise<T | null> {
+  const [{ rows }] = await db.batch([db.execute<{ value: T | null }>(statement)]);
+  return rows[0]?.value ?? null;
 }
 
 /** The database as it is, for work that no request waits for: no second try, errors as the driver throws them. */

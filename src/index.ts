@@ -8,6 +8,7 @@ import { secureHeaders } from 'hono/secure-headers';
 import type { Bindings } from './env';
 import { listAttention } from './gateways/attention';
 import { takeCallback } from './gateways/callbacks';
+import { dismissAttention } from './gateways/dismiss';
 import { consumeDeadRefunds, consumeRefunds, dailySweep } from './gateways/outbox';
 import { health } from './health';
 import { ApiError, type AppEnv, answerError, crossOrigin, noStore, requestId } from './http';
@@ -64,7 +65,8 @@ const routes = app
   .route('/', completeAbnormalRefund)
   .route('/', retryRefund)
   .route('/', takeCallback)
-  .route('/', listAttention);
+  .route('/', listAttention)
+  .route('/', dismissAttention);
 
 app.notFound((c) => answerError(new ApiError(40400), c));
 app.onError(answerError);

@@ -8,6 +8,7 @@ import * as z from 'zod';
 import type { Scope } from './auth';
 import { Attention, AttentionQuery } from './gateways/attention';
 import { CallbackPath } from './gateways/callbacks';
+import { Dismissal, Dismissed } from './gateways/dismiss';
 import { Readiness } from './health';
 import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID, UNKNOWN_OUTCOME } from './http';
 import { Amount } from './money';
@@ -65,6 +66,7 @@ const ANSWERS = {
   RefundGateway,
   Refund,
   Attention,
+  Dismissed,
   PaymentStatistics,
   DayStatistics: Day,
   PaymentSum: Paid,
@@ -72,7 +74,7 @@ const ANSWERS = {
 };
 
 /** What request bodies hold. */
-const BODIES = { RefundRequest, Settlement, Correction, AbnormalAccount };
+const BODIES = { RefundRequest, Settlement, Correction, AbnormalAccount, Dismissal };
 
 interface Operation {
   operationId: string;
@@ -388,7 +390,8 @@ function operations(): Record<string, Operation> {
     'GET /gateway/attention': {
       operationId: 'listAttention',
       summary: 'What a person has to look at: refunds, payments and gateways',
-      description: 'Oldest first. What was solved leaves the list by itself.',
+      description:
+        'Oldest first. What was solved leaves the list by itself. What is over leaves it when somebody dismisses it.',
       scope: 'payments:read',
       query: AttentionQuery,
       examples: { size: 50 },
@@ -412,6 +415,23 @@ function operations(): Record<string, Operation> {
         },
       },
       errors: READING,
+    },
+    'POST /payments/:id/attention/dismissal': {
+      operationId: 'dismissAttention',
+      summary: 'Take off the list of what needs attention what somebody has looked at',
+      description:
+        'The payment, and its refunds that have ended. No money and no status moves. What is still open stays on the list until it is solved.',
+      scope: 'refunds:correct',
+      param: PaymentPath,
+      body: 'Dismissal',
+      examples: { id: PAYMENT.id, body: { reason: '已与支付渠道核对，无差异' } },
+      success: {
+        200: {
+          description: 'How many entries left the list',
+          ...envelope('更新成功', ref('Dismissed'), { dismissed: 1 }),
+        },
+      },
+      errors: [...WRITING, 40401],
     },
     'POST /callbacks/:gateway': {
       operationId: 'takeCallback',

@@ -320,9 +320,14 @@ export const gatewayRefunds = pgTable(
     /** Our number of the refund at the gateway: the same one, however often the refund is sent. */
     outRefundNo: varchar('out_refund_no', { length: 64 }).notNull().unique(),
     state: varchar('state', { length: 20 }).notNull().default('queued'),
-    /** The account that it was sent by first, and the gateway's number of the payment by then. Repeats have the same. */
+    /**
+     * With what it was sent first: the account, both numbers of the payment, and what was paid. Every repeat and every
+     * query has the same, whatever others change meanwhile: else a second refund could be made, or the first not found.
+     */
     account: varchar('account', { length: 64 }),
     tradeNo: varchar('trade_no', { length: 64 }),
+    outTradeNo: varchar('out_trade_no', { length: 64 }),
+    total: numeric('total', { precision: 18, scale: 2 }),
     /** The gateway's number of the refund. */
     gatewayRefundNo: varchar('gateway_refund_no', { length: 64 }),
     /** How often it was sent. */

@@ -348,6 +348,14 @@ export type Attention = {
     }[];
 };
 
+export type Dismissed = {
+    /**
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    dismissed: number;
+};
+
 export type PaymentStatistics = {
     days: DayStatistics[];
 };
@@ -468,6 +476,15 @@ export type AbnormalAccount = {
      * The merchant's own account
      */
     type: "MERCHANT_BANK_CARD";
+};
+
+export type Dismissal = {
+    /**
+     * 处理说明; 1 to 255 characters after the white space around it is removed, at least one of them visible; no control characters, none that change the direction of text
+     * @minLength 1
+     * @pattern ^\s*[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?\s*$
+     */
+    reason: string;
 };
 
 export type Error40000 = {
@@ -1473,6 +1490,40 @@ export type ListAttentionVariables = {
     headers?: ListAttentionHeaders;
 };
 
+export type DismissAttentionResult = {
+    code: 0;
+    message: "更新成功";
+    data: Dismissed;
+};
+
+export type DismissAttentionPath = {
+    /**
+     * 支付记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    id: string;
+};
+
+export type DismissAttentionBody = Dismissal;
+
+export type DismissAttentionHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type DismissAttentionResponseHeaders = {
+    xRequestId: string;
+};
+
+export type DismissAttentionVariables = {
+    path: DismissAttentionPath;
+    body: DismissAttentionBody;
+    headers?: DismissAttentionHeaders;
+};
+
 export type TakeCallbackResult = string;
 
 export type TakeCallbackPath = {
@@ -1670,6 +1721,17 @@ export type Ops = {
             xRequestId: string;
         };
     };
+    dismissAttention: {
+        args: {
+            path: DismissAttentionPath;
+            body: DismissAttentionBody;
+            headers?: DismissAttentionHeaders;
+        };
+        result: DismissAttentionResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
     takeCallback: {
         args: {
             path: TakeCallbackPath;
@@ -1704,6 +1766,7 @@ export const OPERATIONS = {
     retryRefund: { id: "retryRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/retry", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     completeAbnormalRefund: { id: "completeAbnormalRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/abnormal", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     listAttention: { id: "listAttention", method: "GET", path: "/gateway/attention", params: [{ name: "size", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    dismissAttention: { id: "dismissAttention", method: "POST", path: "/payments/{id}/attention/dismissal", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     takeCallback: { id: "takeCallback", method: "POST", path: "/callbacks/{gateway}", params: [{ name: "gateway", in: "path" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] }
 } as const satisfies Record<string, OperationDescriptor>;
 
@@ -3336,4 +3399,4 @@ export function createClient<
 export const client = createClient<Ops, OperationId, OperationPath, string>(OPERATIONS, { serverUrl: "/", clientHeader: "redocly-client-generator" });
 
 export const { configure, use } = client;
-export const { getHealth, getReadiness, getOpenApi, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, createRefund, settleRefund, correctRefund, syncRefund, retryRefund, completeAbnormalRefund, listAttention, takeCallback } = client;
+export const { getHealth, getReadiness, getOpenApi, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, createRefund, settleRefund, correctRefund, syncRefund, retryRefund, completeAbnormalRefund, listAttention, dismissAttention, takeCallback } = client;

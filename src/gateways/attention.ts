@@ -1,7 +1,7 @@
 /**
  * GET /gateway/attention: what a person has to look at, oldest first. Refunds that are blocked, that took 14 days,
  * that a gateway contradicted; payments that the gateway tells something else about; and gateways whose refunds
- * are paused. What was solved leaves the list by itself.
+ * are paused. What was solved leaves the list by itself, and what is over when somebody dismisses it (dismiss.ts).
  */
 import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';

@@ -7,7 +7,7 @@
 import { sql } from 'drizzle-orm';
 import { type Context, Hono } from 'hono';
 import * as z from 'zod';
-import { runInDatabase } from '../database';
+import { callFunction, runInDatabase } from '../database';
 import { ApiError, type AppEnv, readBody } from '../http';
 import { describeError, writeLog } from '../log';
 import { purgeAfter } from '../payments/detail-cache';
@@ -118,12 +118,13 @@ async function process(
     task,
     'callback',
     async (db, { lockTimeout }) => {
-      const { rows } = await db.execute<{ value: Processed }>(sql`
-        SELECT take_gateway_notification(${name}, ${account}, ${text}::jsonb, ${raw}::bytea,
-          ${explanation}, ${rules}::jsonb, ${c.get('requestId')}, ${lockTimeout}) AS value`);
-      const [row] = rows;
-      if (!row) throw new Error('a SELECT without FROM has one row');
-      return row.value;
+      const value = await callFunction<Processed>(
+        db,
+        sql`SELECT take_gateway_notification(${name}, ${account}, ${text}::jsonb, ${raw}::bytea,
+          ${explanation}, ${rules}::jsonb, ${c.get('requestId')}, ${lockTimeout}) AS value`,
+      );
+      if (!value) throw new Error('the function always returns a value');
+      return value;
     },
     { withinMs: DEADLINE_MS },
   );

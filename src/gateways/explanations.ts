@@ -48,6 +48,7 @@ const EXPLANATIONS: Record<string, string> = {
   TRADE_NOT_ALLOW_REFUND: '交易不允许退款',
   TRADE_NOT_EXIST: '支付渠道没有该交易',
   TRADE_STATUS_ERROR: '交易状态不允许退款',
+  UNKNOWN: '超过一小时结果未知，系统仍在查询',
   UNKNOWN_SERIAL: '支付渠道的应答使用了未配置的公钥，结果未知',
   UNSIGNED: '支付渠道的应答没有签名，结果未知',
   UNREADABLE: '支付渠道的应答无法识别，结果未知',

@@ -19,8 +19,11 @@ export type News =
   | { kind: 'abnormal'; gatewayRefundNo: string | null; code: string }
   /** Refused for good, as it seems: only a query afterwards proves that nothing is there. */
   | { kind: 'refused'; code: string }
-  /** Refused until a person has done something. `gateway`: every refund would be refused alike. */
-  | { kind: 'blocked'; code: string; where: 'refund' | 'gateway' }
+  /**
+   * Refused until a person has done something. `gateway`: every refund would be refused alike. `askOnly`: this number
+   * may have moved money before, so it is asked about, and not sent again.
+   */
+  | { kind: 'blocked'; code: string; where: 'refund' | 'gateway'; askOnly?: true }
   /** Refused for the moment, without having been carried out. */
   | { kind: 'later'; code: string }
   /** The answer to a query: there is no refund with this number, at this moment. */
@@ -127,8 +130,11 @@ export interface Gateway {
   readonly name: string;
   /** Whose refunds it sees. What another account says of a number proves nothing. At most 64 characters. */
   readonly account: string;
-  /** Sends the refund, or sends it again. Never throws: a fault is `unknown`. */
-  send(refund: GatewayRefund): Promise<Reply>;
+  /**
+   * Sends the refund, or sends it again. Nothing leaves after `signal`, when others may send it. Never throws: a
+   * fault is `unknown`.
+   */
+  send(refund: GatewayRefund, signal?: AbortSignal): Promise<Reply>;
   /**
    * Asks what became of the refund. `decisive`: the refund was refused and fails if it is `missing`, so
    * whatever else could show that money moved is asked too. Never throws.

@@ -4,6 +4,7 @@
  * certificate.
  */
 import { importSPKI, importX509 } from 'jose';
+import { writeLog } from '../log';
 
 const RSA = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' };
 
@@ -83,6 +84,17 @@ export function certificateExpiry(pem: string): Date {
   const expiry = new Date(time);
   if (!time.includes('T') || Number.isNaN(expiry.getTime())) throw new Error('no certificate');
   return expiry;
+}
+
+/** Its successor has to be configured before it expires. */
+const EXPIRY_WARNING_MS = 30 * 86_400_000;
+
+/** Says in the log that a certificate expires within 30 days. A public key does not expire. */
+export function warnOfExpiry(gateway: string, serial: string, pem: string): void {
+  if (!pem.includes('BEGIN CERTIFICATE')) return;
+  const expiry = certificateExpiry(pem);
+  if (expiry.getTime() - Date.now() >= EXPIRY_WARNING_MS) return;
+  writeLog('warn', 'gateway_key_expires', { gateway, serial, expires: expiry.toISOString() });
 }
 
 /** The DER elements that follow each other in these bytes. */

@@ -7,14 +7,14 @@
  */
 import { type SQL, sql } from 'drizzle-orm';
 import * as z from 'zod';
-import { type Limits, runInDatabase } from '../database';
+import { callFunction, type Limits, runInDatabase } from '../database';
 import { type Bindings, settings } from '../env';
 import { describeError, writeLog } from '../log';
 import { gatewayPoint } from '../metrics';
 import { withPurges } from '../payments/detail-cache';
 import { backgroundTask, type Task } from '../task';
 import { explain } from './explanations';
-import type { Gateway, GatewayRefund, Reply } from './gateway';
+import type { GatewayRefund, Reply } from './gateway';
 import { gatewaysOf } from './gateways';
 
 /** So long after the end of its batch the message for a new refund comes, and finds what was committed. */
@@ -29,14 +29,12 @@ const POLL_DELAYS_SECONDS = [
 /** What is due later than this is left to the daily sweep. */
 const MAX_DELAY_SECONDS = 8 * 3600;
 
-/** An unknown outcome may need a query and a send at once; more turns than that belong to a message. */
-const MAX_TURNS = 3;
-
 /**
- * Nothing is sent so long after the claim: an isolate that was frozen must not send when the lease of two minutes is
- * over and others have drawn their conclusions.
+ * Nothing is sent so long after the claim was asked for: an isolate that was frozen must not send when the lease of
+ * two minutes is over and others have drawn their conclusions. The longest database deadline and the time-out of a
+ * call fit into it.
  */
-const MAX_CLAIM_MS = 60_000;
+const MAX_CLAIM_MS = 45_000;
 
 /** How long an isolate waits before it sweeps again. */
 const SWEEP_PAUSE_MS = 600_000;
@@ -69,7 +67,8 @@ const SweepMessage = z.object({ sweep: z.literal(true) });
 
 /** What the database says after news: when something is due, or that polling begins. */
 export interface FollowUp {
-  state: string;
+  /** What the refund is in now; absent where that was not asked. */
+  state?: string;
   /** Milliseconds since the epoch; null where a message is on its way, or nothing is left to do. */
   due_at: number | null;
   poll?: z.infer<typeof Polled> | null;
@@ -125,30 +124,46 @@ export async function advanceInBackground(task: Task, message: Message): Promise
   }
 }
 
-/** Does what is due for a refund, and sees to what follows. Throws where the database or the queue fails. */
-async function advance(task: Task, message: Message): Promise<void> {
+/**
+ * Does what is due for a refund, and sees to what follows. `resend`: the message comes again, so the messages that
+ * follow from it may never have been sent. Throws where the database or the queue fails.
+ */
+async function advance(task: Task, message: Message, resend = false): Promise<void> {
   const { configured, rules } = await gatewaysOf(task.env);
-  for (let turn = 1; ; turn++) {
-    const claimedAt = Date.now();
-    const claim = await runInDatabase(task, 'claim', async (db, limits) => {
-      const { rows } = await db.execute<{ value: Claim | null }>(
-        claimStatement(message.refund_no, rules, false, limits),
-      );
-      return rows[0]?.value ?? null;
-    });
+  // A query that finds nothing may be followed by a send at once. What follows a send belongs to a message.
+  for (;;) {
+    const signal = AbortSignal.timeout(MAX_CLAIM_MS);
+    const claim = await claimRefund(task, message.refund_no, rules, resend);
     if (claim === null || claim.operation === 'none') return;
-    if (claim.operation === 'wait') return await follow(task, message, { state: '', ...claim });
+    if (claim.operation === 'wait') return await follow(task, message, claim);
 
     const gateway = configured.get(claim.gateway);
     if (!gateway) throw new Error('the database claims for gateways that are configured only');
-    const { operation, attempt, request, decisive } = claim;
-    if (Date.now() - claimedAt > MAX_CLAIM_MS) throw new Error('the claim is too old to act on');
-    const call = await callGateway(task, gateway, { operation, attempt, request, decisive });
-    const followUp = await record(task, message, call, rules);
+    const { operation } = claim;
+    const call = await measured(task, gateway.name, claim, () =>
+      operation === 'send'
+        ? gateway.send(claim.request, signal)
+        : gateway.query(claim.request, claim.decisive),
+    );
+    const followUp = await record(task, message, call, rules, resend);
     if (!followUp) return;
     const isDue = followUp.due_at !== null && followUp.due_at <= Date.now();
-    if (!isDue || turn === MAX_TURNS) return await follow(task, message, followUp);
+    if (!isDue || operation === 'send') return await follow(task, message, followUp);
   }
+}
+
+async function claimRefund(
+  task: Task,
+  refundNo: string,
+  rules: string,
+  resend: boolean,
+): Promise<Claim | null> {
+  let tries = 0;
+  return await runInDatabase(task, 'claim', (db, limits) => {
+    tries += 1;
+    const how = { ask: false, resend: resend || tries > 1 };
+    return callFunction<Claim>(db, claimStatement(refundNo, rules, how, limits));
+  });
 }
 
 /** follow() behind an answer. Never throws: the sweep finds a refund whose message was not sent. */
@@ -178,30 +193,16 @@ async function follow(
 }
 
 interface Asked {
-  operation: 'send' | 'query' | 'poll';
+  operation: Call['operation'];
   attempt: number;
-  request: GatewayRefund;
-  decisive: boolean;
-}
-
-/** Calls the gateway, and says so in the log and in a data point. */
-export async function callGateway(
-  task: Task,
-  gateway: Gateway,
-  { operation, attempt, request, decisive }: Asked,
-): Promise<Call> {
-  return await measured(task, gateway.name, request.outRefundNo, operation, attempt, () =>
-    operation === 'send' ? gateway.send(request) : gateway.query(request, decisive),
-  );
+  request: Pick<GatewayRefund, 'outRefundNo'>;
 }
 
 /** Makes a call of a gateway with a line in the log and a data point. */
 export async function measured(
   { env, requestId }: Task,
   gateway: string,
-  outRefundNo: string,
-  operation: Call['operation'],
-  attempt: number,
+  { operation, attempt, request: { outRefundNo } }: Asked,
   work: () => Promise<Reply>,
 ): Promise<Call> {
   const began = Date.now();
@@ -243,13 +244,17 @@ async function record(
   message: Message,
   call: Call,
   rules: string,
+  resend = false,
 ): Promise<FollowUp | null> {
+  let tries = 0;
   return await withPurges(task, BigInt(message.payment_id), () =>
-    runInDatabase(task, 'record', async (db, limits) => {
-      const { rows } = await db.execute<{ value: FollowUp | null }>(
-        recordStatement(message.refund_no, call, rules, task.requestId, limits),
+    runInDatabase(task, 'record', (db, limits) => {
+      tries += 1;
+      const how = { requestId: task.requestId, resend: resend || tries > 1 };
+      return callFunction<FollowUp>(
+        db,
+        recordStatement(message.refund_no, call, rules, how, limits),
       );
-      return rows[0]?.value ?? null;
     }),
   );
 }
@@ -258,10 +263,10 @@ async function record(
 export function claimStatement(
   refundNo: string | SQL,
   rules: string,
-  ask: boolean,
+  { ask, resend }: { ask: boolean; resend: boolean },
   { lockTimeout }: Limits,
 ): SQL {
-  return sql`SELECT claim_gateway_refund(${refundNo}, ${rules}::jsonb, ${ask}, ${lockTimeout}) AS value`;
+  return sql`SELECT claim_gateway_refund(${refundNo}, ${rules}::jsonb, ${ask}, ${resend}, ${lockTimeout}) AS value`;
 }
 
 /** Records a call and settles by it (record_gateway_answer()). */
@@ -269,13 +274,13 @@ export function recordStatement(
   refundNo: string,
   { reply: { news, httpStatus, gatewayRequestId }, ...call }: Call,
   rules: string,
-  requestId: string,
+  { requestId, resend }: { requestId: string; resend: boolean },
   { lockTimeout }: Limits,
 ): SQL {
   const made = JSON.stringify({ ...call, httpStatus, gatewayRequestId });
   const explanation = 'code' in news ? explain(news.code) : null;
   return sql`SELECT record_gateway_answer(${refundNo}, ${made}::jsonb, ${JSON.stringify(news)}::jsonb,
-    ${explanation}, ${rules}::jsonb, ${requestId}, ${lockTimeout}) AS value`;
+    ${explanation}, ${rules}::jsonb, ${requestId}, ${resend}, ${lockTimeout}) AS value`;
 }
 
 /**
@@ -292,18 +297,19 @@ async function poll(
   // Of another account's refunds this one says nothing. The sweep points it out.
   if (gateway?.account !== account) return;
 
-  const asked = { operation: 'poll', attempt: 0, request, decisive: false } as const;
-  const call = await callGateway(task, gateway, asked);
+  const asked = { operation: 'poll', attempt: 0, request } as const;
+  const call = await measured(task, name, asked, () => gateway.query(request, false));
   const { news } = call.reply;
   const isWorking =
     ['accepted', 'unknown', 'later'].includes(news.kind) ||
     (news.kind === 'blocked' && news.where === 'gateway');
   if (!isWorking) {
     const followUp = await record(task, message, call, rules);
-    if (followUp?.state !== 'accepted') {
-      if (followUp) await follow(task, message, followUp);
-      return;
-    }
+    if (!followUp) return;
+    // One whose failure was forced may become visible yet.
+    const goesOn =
+      followUp.state === 'accepted' || (news.kind === 'missing' && followUp.state === 'failed');
+    if (!goesOn) return await follow(task, message, followUp);
   }
   const delaySeconds = POLL_DELAYS_SECONDS[step + 1];
   if (delaySeconds === undefined) return;
@@ -328,7 +334,7 @@ export async function consumeRefunds(
       else if (!parsed.success) writeLog('error', 'gateway_message_malformed', {});
       else if (parsed.data.poll) await poll(task, parsed.data, parsed.data.poll);
       else {
-        await advance(task, parsed.data);
+        await advance(task, parsed.data, message.attempts > 1);
         sweepSometimes(task);
       }
       message.ack();
@@ -357,7 +363,7 @@ let sweptAt = Number.NEGATIVE_INFINITY;
 
 /** Sweeps in the background, at most once in ten minutes: called by what has just used the database. */
 export function sweepSometimes(task: Task): void {
-  if (Date.now() - sweptAt < SWEEP_PAUSE_MS) return;
+  if (settings(task.env).GATEWAYS.length === 0 || Date.now() - sweptAt < SWEEP_PAUSE_MS) return;
   sweptAt = Date.now();
   task.waitUntil(
     sweep(task).catch((error: unknown) =>
@@ -371,8 +377,6 @@ export function sweepSometimes(task: Task): void {
  * sends one for the next hundred.
  */
 async function sweep(task: Task): Promise<void> {
-  const { configured } = await gatewaysOf(task.env);
-  if (configured.size === 0) return;
   const found = await runInDatabase(task, 'sweep', async (db) => {
     const { rows } = await db.execute<{ value: { payment_id: string; refund_no: string } }>(
       sql`SELECT sweep_gateway_refunds() AS value`,
@@ -390,14 +394,28 @@ async function sweep(task: Task): Promise<void> {
 export async function dailySweep(task: Task): Promise<void> {
   try {
     await sweep(task);
-    const removed = await runInDatabase(task, 'purge', async (db) => {
-      const { rows } = await db.execute<{ removed: string }>(
-        sql`SELECT purge_gateway_notifications() AS removed`,
-      );
-      return Number(rows[0]?.removed ?? 0);
-    });
-    if (removed > 0) writeLog('info', 'gateway_notifications_purged', { notifications: removed });
+    const notifications = await purgeNotifications(task);
+    if (notifications > 0) writeLog('info', 'gateway_notifications_purged', { notifications });
   } catch (error) {
     writeLog('error', 'gateway_sweep_failed', { error: describeError(error) });
   }
+}
+
+/** What the database removes at a time. */
+const PURGE_SIZE = 1000;
+
+/** More of them than any day brings. */
+const MAX_PURGES = 1000;
+
+/** Removes the raw bodies of old callbacks until none is left, and returns how many there were. */
+async function purgeNotifications(task: Task): Promise<number> {
+  let removed = 0;
+  for (let purges = 1; purges <= MAX_PURGES; purges++) {
+    const count = await runInDatabase(task, 'purge', async (db) =>
+      Number(await callFunction<string>(db, sql`SELECT purge_gateway_notifications() AS value`)),
+    );
+    removed += count;
+    if (count < PURGE_SIZE) break;
+  }
+  return removed;
 }

@@ -18,7 +18,12 @@ import { demandGateway, type FoundRefund, refundStatement } from './refund';
 import { RefundPath } from './settle';
 
 const word = (description: string, max: number) =>
-  z.string().trim().min(1, '必填').max(max, `最多 ${max} 个字符`).describe(description);
+  z
+    .string({ error: (issue) => (issue.input === undefined ? '必填' : '须为字符串') })
+    .trim()
+    .min(1, '必填')
+    .max(max, `最多 ${max} 个字符`)
+    .describe(description);
 
 /** Where the money shall go. */
 export const AbnormalAccount = z.discriminatedUnion(
@@ -70,7 +75,8 @@ export const completeAbnormalRefund = new Hono<AppEnv>().post(
           }
         : given;
     const outRefundNo = refund.gateway.out_refund_no;
-    const call = await measured(taskOf(c), name, outRefundNo, 'abnormal', attempts, () =>
+    const asked = { operation: 'abnormal', attempt: attempts, request: { outRefundNo } } as const;
+    const call = await measured(taskOf(c), name, asked, () =>
       complete({ gatewayRefundNo, outRefundNo }, account),
     );
     const now = await recordCall(c, refund, call, rules);

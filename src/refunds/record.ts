@@ -20,7 +20,13 @@ export async function recordCall(
     inDatabase(c, 'record', async (db, limits) => {
       const [recorded, { rows }] = await db.batch([
         db.execute<{ value: FollowUp | null }>(
-          recordStatement(refund_no, call, rules, task.requestId, limits),
+          recordStatement(
+            refund_no,
+            call,
+            rules,
+            { requestId: task.requestId, resend: false },
+            limits,
+          ),
         ),
         db.execute<FoundRefund>(refundStatement(ids)),
       ]);

@@ -7,7 +7,7 @@ import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import { authorize, limitRate } from '../auth';
 import { inDatabase } from '../database';
-import { advanceInBackground } from '../gateways/outbox';
+import { advanceInBackground, announceRefund } from '../gateways/outbox';
 import { ApiError, type AppEnv, envelope, NO_PARAMETERS, validate } from '../http';
 import { withPurges } from '../payments/detail-cache';
 import { taskOf } from '../task';
@@ -37,6 +37,7 @@ export const retryRefund = new Hono<AppEnv>().post(
     if (moved === 0) throw new ApiError(40910, { state: refund.gateway.state });
 
     const message = { payment_id: refund.payment_id, refund_no: refund.refund_no };
+    task.waitUntil(announceRefund(task, message));
     task.waitUntil(advanceInBackground(task, message));
     return c.json(envelope('已重新提交', refund));
   },

@@ -1,14 +1,15 @@
 /**
- * PATCH /payments/:id/refunds/:refund_id: records how a refund that no gateway carries out ended, once. One
- * that a gateway has is settled by the gateway's word. A person with the scope for it can force its end, with
- * a reason on record; then it is out of the outbox, and nothing sends it again. When the successful refunds add up to what was paid, the database makes the payment 已退款 in the same
- * transaction (refresh_refund_totals() in drizzle/0011_*.sql).
+ * PATCH /payments/:id/refunds/:refund_id: records how a refund that no gateway carries out ended, once. One that a
+ * gateway has is settled by the gateway's word. A person with the scope for it can force its end, with a reason on
+ * record; then it is out of the outbox, and nothing sends it again. When the successful refunds add up to what was
+ * paid, the database makes the payment 已退款 in the same transaction (refresh_refund_totals() in drizzle/0011_*.sql).
  */
 import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';
 import * as z from 'zod';
 import { authorize, demandScope, limitRate } from '../auth';
 import { type Database, DeadlineError, inDatabase } from '../database';
+import { type FollowUp, followInBackground } from '../gateways/outbox';
 import { ApiError, type AppEnv, envelope, jsonBody, validate } from '../http';
 import { withPurges } from '../payments/detail-cache';
 import { Id, PaymentPath } from '../payments/payment';
@@ -58,13 +59,18 @@ export const settleRefund = new Hono<AppEnv>().patch(
       requestId: c.get('requestId'),
     };
 
-    const found = await withPurges(taskOf(c), paymentId, () =>
+    const task = taskOf(c);
+    const found = await withPurges(task, paymentId, () =>
       inDatabase(c, 'settle', (db, limits) => settle(db, { ...settlement, ...limits })),
     );
 
     if (!found) throw new ApiError(40401);
     if (!found.refund) throw new ApiError(40402);
-    const { gateway } = found.refund;
+    const { gateway, refund_no } = found.refund;
+    if (found.poll) {
+      const message = { payment_id: String(paymentId), refund_no };
+      followInBackground(task, message, { due_at: null, poll: found.poll });
+    }
     if (found.refund.status === 0 && gateway) throw new ApiError(40907, { state: gateway.state });
     if (found.refund.status !== status) throw new ApiError(40903, { status: found.refund.status });
     return c.json(envelope('更新成功', found.refund));
@@ -80,8 +86,11 @@ interface Outcome extends Lock {
   requestId: string;
 }
 
-/** The refund as it is now, and whether the request has been given up. */
-type Found = { refund: Refund | null; late: boolean };
+/**
+ * The refund as it is now, and whether the request has been given up. `poll`: its failure was forced although it had
+ * been sent, so the gateway goes on being asked whether it paid.
+ */
+type Found = { refund: Refund | null; late: boolean; poll: FollowUp['poll'] };
 
 /**
  * One transaction under the payment's row lock, as in create.ts. The second statement moves a refund that
@@ -119,8 +128,10 @@ const settleStatement = prepared<Outcome>((bind) => {
         ${paymentId}, ${status}::integer)
     ), settled AS (
       UPDATE payment_refunds SET status = ${status}, updated_at = now()
-      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0 AND ${mayWrite(bind)}
-        AND (id IN (SELECT refund_id FROM overridden) OR NOT EXISTS (SELECT FROM gateway_refunds WHERE refund_id = ${refundId}))
+      WHERE id = ${refundId} AND payment_id = ${paymentId} AND status = 0 AND (
+        id IN (SELECT refund_id FROM overridden)
+        OR ${mayWrite(bind)} AND NOT EXISTS (SELECT FROM gateway_refunds WHERE refund_id = ${refundId})
+      )
       RETURNING *
     ), recorded AS (
       INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id, reason, cause)
@@ -132,7 +143,11 @@ const settleStatement = prepared<Outcome>((bind) => {
       WHERE id = ${refundId} AND payment_id = ${paymentId} AND NOT EXISTS (SELECT FROM settled)
       FOR SHARE
     )
-    SELECT json_build_object('refund', ${refundOrNull(sql`(SELECT refund_gateway_json(ROW(overridden.*)::gateway_refunds) FROM overridden)`)}, 'late', ${isLate(bind)}, 'refreshed',
+    SELECT json_build_object('refund', ${refundOrNull(sql`(SELECT refund_gateway_json(ROW(overridden.*)::gateway_refunds) FROM overridden)`)}, 'late', ${isLate(bind)},
+      'poll', (
+        SELECT json_build_object('gateway', gateway, 'account', account, 'request', gateway_refund_request(refund_id))
+        FROM overridden WHERE state = 'failed' AND attempts > 0
+      ), 'refreshed',
       (SELECT CASE WHEN ${mayWrite(bind)} THEN refresh_refund_totals(payment_id)::text END FROM ended)) AS value
     FROM payments
     LEFT JOIN (SELECT * FROM settled UNION ALL SELECT * FROM ended) AS payment_refunds ON true

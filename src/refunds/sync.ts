@@ -8,7 +8,7 @@ import { Hono } from 'hono';
 import { authorize, limitRate } from '../auth';
 import { inDatabase } from '../database';
 import { gatewaysOf } from '../gateways/gateways';
-import { type Claim, callGateway, claimStatement } from '../gateways/outbox';
+import { type Claim, claimStatement, measured } from '../gateways/outbox';
 import { type AppEnv, envelope, NO_PARAMETERS, validate } from '../http';
 import { taskOf } from '../task';
 import { recordCall } from './record';
@@ -22,13 +22,14 @@ export const syncRefund = new Hono<AppEnv>().post(
   validate({ param: RefundPath, query: NO_PARAMETERS }),
   async (c) => {
     const { id: paymentId, refund_id: refundId } = c.req.valid('param');
-    const task = taskOf(c);
     const { configured, rules } = await gatewaysOf(c.env);
 
     const [found, claim] = await inDatabase(c, 'claim', async (db, limits) => {
       const number = sql`(SELECT refund_no FROM payment_refunds WHERE id = ${refundId} AND payment_id = ${paymentId})`;
       const [claimed, { rows }] = await db.batch([
-        db.execute<{ value: Claim | null }>(claimStatement(number, rules, true, limits)),
+        db.execute<{ value: Claim | null }>(
+          claimStatement(number, rules, { ask: true, resend: false }, limits),
+        ),
         db.execute<FoundRefund>(refundStatement({ paymentId, refundId })),
       ]);
       return [rows[0], claimed.rows[0]?.value] as const;
@@ -37,13 +38,9 @@ export const syncRefund = new Hono<AppEnv>().post(
     const gateway = configured.get(refund.gateway.name);
     if (claim?.operation !== 'query' || !gateway) return c.json(envelope('查询成功', refund));
 
-    const { attempt, request, decisive } = claim;
-    const call = await callGateway(task, gateway, {
-      operation: 'query',
-      attempt,
-      request,
-      decisive,
-    });
+    const call = await measured(taskOf(c), gateway.name, claim, () =>
+      gateway.query(claim.request, claim.decisive),
+    );
     return c.json(envelope('查询成功', await recordCall(c, refund, call, rules)));
   },
 );

@@ -450,8 +450,6 @@ describe('a refund that was sent', () => {
     ['ACQ.SYSTEM_ERROR', 'unknown'],
     ['aop.ACQ.SYSTEM_ERROR', 'unknown'],
     ['ACQ.REFUND_CHARGE_ERROR', 'later'],
-    ['ACQ.DISCORDANT_REPEAT_REQUEST', 'blocked'],
-    ['aop.ACQ.DISCORDANT_REPEAT_REQUEST', 'blocked'],
     ['ACQ.SELLER_BALANCE_NOT_ENOUGH', 'blocked'],
     ['aop.ACQ.SELLER_BALANCE_NOT_ENOUGH', 'blocked'],
     ['ACQ.INVALID_PARAMETER', 'blocked'],
@@ -483,6 +481,14 @@ describe('a refund that was sent', () => {
       ...(kind === 'blocked' && { where: 'refund' }),
     });
   });
+
+  it.each(['ACQ.DISCORDANT_REPEAT_REQUEST', 'aop.ACQ.DISCORDANT_REPEAT_REQUEST'])(
+    'and met 40004 %s is asked about, and not sent again',
+    async (code) => {
+      const news = { kind: 'blocked', code, where: 'refund', askOnly: true };
+      expect(await newsOfSend(failed(code))).toEqual(news);
+    },
+  );
 
   it.each([
     ['20000', 'isp.unknow-error', { kind: 'unknown' }],
@@ -925,6 +931,32 @@ describe('a notification', () => {
       .replace(/gmt_payment=[^&]*&/, '')
       .replace(/(gmt_create=[^&]*)/, '$1%26gmt_payment%3d2026-11-25+09%3a00%3a00');
     expect(await refusal(read(joined))).toBe('body');
+  });
+
+  it('is refused where a name contains other parameters: the signed text is the same', async () => {
+    const hidden = 'x&total_amount=100.00&trade_no=2026&trade_status=TRADE_SUCCESS&u=';
+    const form = await signedForm({
+      ...paid(),
+      trade_status: 'WAIT_BUYER_PAY',
+      subject: hidden,
+      version: '1.0',
+    });
+    // What the buyer wrote as the subject becomes parameters, and the true ones hide in a name.
+    const signed = [...new URLSearchParams(form)]
+      .filter(([name]) => name !== 'sign' && name !== 'sign_type')
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, value]) => `${name}=${value}`)
+      .join('&');
+    const [before = '', after = ''] = signed.split(hidden);
+    const u = `${encodeURIComponent(`u=${after.slice(0, after.lastIndexOf('='))}`)}=1.0`;
+    const forged = `${new URLSearchParams(before)}x&total_amount=100.00&trade_no=2026&trade_status=TRADE_SUCCESS&${u}`;
+    const signature = [...new URLSearchParams(form)].filter(([name]) => name.startsWith('sign'));
+    expect(await refusal(read(`${forged}&${new URLSearchParams(signature)}`))).toBe('body');
+  });
+
+  it('is refused where it has more parameters than any notification', async () => {
+    const many = Array.from({ length: 101 }, (_, i) => `p${i}=1`).join('&');
+    expect(await refusal(read(many))).toBe('body');
   });
 
   it.each<[string, Record<string, string | undefined>, string | null]>([

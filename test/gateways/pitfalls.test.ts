@@ -105,10 +105,13 @@ describe.each(METHODS)('%s', (method) => {
   });
 
   test('a redirect followed with the signed body', async () => {
-    await world.faults({ operation: 'refund', redirect: 'http://127.0.0.1:9/', times: 1 });
+    const elsewhere = `${world.url}_elsewhere`;
+    const path = method === 'wechat' ? 'wechat/v3/refund/domestic/refunds' : 'alipay/gateway.do';
+    await world.faults({ operation: 'refund', redirect: `${elsewhere}/${path}` });
     const refund = await start(method);
     await app.idle();
     expect(await refund.look()).toMatchObject({ status: 0, gateway: { state: 'unknown' } });
+    expect(await (await fetch(`${elsewhere}/control`)).json()).toHaveProperty('requests', {});
     await world.pass(300);
     expect(await refund.look()).toMatchObject({ status: 1 });
   });
@@ -221,12 +224,19 @@ test('ABNORMAL taken as failed', async () => {
 });
 
 test('404 right after sending taken as failed', async () => {
+  // With another refund of the payment, the gateway's order says nothing about this one.
+  const paymentId = await world.payment();
+  await world.refund(paymentId, '10.00');
+  await world.pass(120);
   await world.configure({ wechatVisibleAfterMs: 30_000, callbacks: false });
-  await world.faults({ operation: 'refund', statusAfter: 400, code: 'INVALID_REQUEST' });
-  const refund = await start();
+  await world.faults({ operation: 'refund', statusAfter: 404, code: 'RESOURCE_NOT_EXISTS' });
+  const { data: refund } = await world.refund(paymentId, '20.00');
+  await world.pass(15);
+  const path = `/payments/${paymentId}/refunds/${refund.id}/sync`;
+  const { data: asked } = await app.call('POST', path, Refund);
+  expect(asked).toMatchObject({ status: 0, gateway: { state: 'refused' } });
   await world.pass(DAY);
-  expect(await refund.look()).toMatchObject({ status: 1 });
-  expect(await refund.book()).toMatchObject([{ movedTimes: 1 }]);
+  expect(await world.look(paymentId, refund.id)).toMatchObject({ status: 1 });
 });
 
 test('callback before the create answer', async () => {

@@ -78,6 +78,8 @@ export async function startWorld() {
   const world = {
     app,
     env,
+    /** Of this world in the simulator. */
+    url: `${SIMULATOR_URL}/${app.database}`,
     ask,
 
     /** A successful payment that the gateway has as an order, too; by default of 100.00, by WeChat Pay. */

@@ -37,15 +37,19 @@ export const alipay: GatewayKind = {
       name: 'alipay',
       account: `${account.appId}/${account.sellerId}`,
 
-      send(refund) {
+      send(refund, signal) {
         const content = {
           ...tradeOf(refund),
           refund_amount: refund.amount,
           out_request_no: refund.outRefundNo,
           ...(refund.reason !== null && { refund_reason: cut(refund.reason) }),
         };
-        return call(account, 'alipay.trade.refund', content, (answer) =>
-          newsOfRefund(answer, refund),
+        return call(
+          account,
+          'alipay.trade.refund',
+          content,
+          (answer) => newsOfRefund(answer, refund),
+          signal,
         );
       },
 
@@ -75,14 +79,16 @@ function cut(reason: string): string {
   return reason.slice(0, MAX_REASON_LENGTH).replace(/[\ud800-\udbff]$/, '');
 }
 
-/** One request. Never throws: what went wrong on the way may have gone wrong after the money moved. */
+/** One request, which is not sent after `signal`. Never throws: what went wrong on the way may have gone wrong after the money moved. */
 async function call(
   account: AlipayAccount,
   method: string,
   content: object,
   newsOf: (answer: Answer) => News,
+  signal?: AbortSignal,
 ): Promise<Reply> {
   const reply: Omit<Reply, 'news'> = { httpStatus: null, gatewayRequestId: null };
+  const timeout = AbortSignal.timeout(TIMEOUT_MS);
   try {
     const response = await fetch(account.url, {
       method: 'POST',
@@ -90,7 +96,7 @@ async function call(
       body: await signedForm(account, method, JSON.stringify(content), new Date()),
       // To follow a redirect would carry the signed request to another address.
       redirect: 'manual',
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
     reply.httpStatus = response.status;
     const trace = response.headers.get('trace_id');

@@ -67,15 +67,21 @@ export async function readNotification(
 /** Names and values, decoded once. Each character stands for a byte until the charset is known. */
 type Form = ReadonlyMap<string, string>;
 
+/** More than any notification has. */
+const MAX_PARAMETERS = 100;
+
 function readForm(body: Uint8Array): Form {
   const form = new Map<string, string>();
   const pairs = Array.from(body, (byte) => String.fromCharCode(byte))
     .join('')
     .split('&');
+  if (pairs.length > MAX_PARAMETERS) throw new CallbackRefusedError('body');
   for (const pair of pairs) {
-    const [, name = '', value = ''] = /^([^=]*)=?(.*)$/s.exec(pair) ?? [];
-    if (form.has(percentDecode(name))) throw new CallbackRefusedError('body');
-    form.set(percentDecode(name), percentDecode(value));
+    const [, encoded = '', value = ''] = /^([^=]*)=?(.*)$/s.exec(pair) ?? [];
+    const name = percentDecode(encoded);
+    // A name with other characters could hold parameters that the signed text shows as such.
+    if (!/^[\w.]+$/.test(name) || form.has(name)) throw new CallbackRefusedError('body');
+    form.set(name, percentDecode(value));
   }
   return form;
 }
@@ -108,7 +114,7 @@ async function verifySignature(account: AlipayAccount, form: Form): Promise<void
  * The texts that may have been signed. The SDKs disagree whether empty parameters and the certificate's
  * number belong to it. Neither matters: empty ones are not read, and the number only chooses the key.
  */
-function signedTexts(form: Form): Set<string> {
+function* signedTexts(form: Form): Generator<string> {
   const all = [...form]
     .filter(([name]) => !SIGNATURE_PARAMETERS.includes(name))
     .toSorted(([a], [b]) => (a < b ? -1 : 1));
@@ -116,11 +122,9 @@ function signedTexts(form: Form): Set<string> {
   const withoutNumber = (pairs: [string, string][]) =>
     pairs.filter(([name]) => name !== 'alipay_cert_sn');
 
-  return new Set(
-    [all, filled, withoutNumber(all), withoutNumber(filled)].map((pairs) =>
-      pairs.map(([name, value]) => `${name}=${value}`).join('&'),
-    ),
-  );
+  for (const pairs of [all, filled, withoutNumber(all), withoutNumber(filled)]) {
+    yield pairs.map(([name, value]) => `${name}=${value}`).join('&');
+  }
 }
 
 function readParameters(form: Form): Parameters {

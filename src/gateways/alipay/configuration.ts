@@ -6,7 +6,7 @@
 import * as z from 'zod';
 import { NotConfiguredError } from '../../env';
 import type { GatewayVariables } from '../gateway';
-import { sign, signingKey, verify, verifyingKey } from '../keys';
+import { sign, signingKey, verify, verifyingKey, warnOfExpiry } from '../keys';
 
 /** An app of a seller at Alipay, with its keys. */
 export interface AlipayAccount {
@@ -134,6 +134,7 @@ async function readCertificates(text: string, context: Context): Promise<Map<str
         /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/.exec(pem) ?? [];
       if (!first) throw new Error('no certificate');
       keys.set(number, await verifyingKey(first));
+      warnOfExpiry('alipay', number, first);
     }
     return keys;
   } catch {

@@ -38,14 +38,14 @@ const BUSINESS_FAILED = '40004';
 const CONFIGURATION = ['40001', '40002', '40003', '40006'];
 
 /** What a refused request comes to, by its sub_code. */
-type Verdict = 'unknown' | 'later' | 'refused' | 'blocked';
+type Verdict = 'unknown' | 'later' | 'refused' | 'blocked' | 'known';
 
 /** The sub_codes of 40004, by their last part: `aop.ACQ.SYSTEM_ERROR` has been seen as well. */
 const VERDICTS = new Map<string, Verdict>([
   ['SYSTEM_ERROR', 'unknown'],
   ['REFUND_CHARGE_ERROR', 'later'],
   // The number is known with another amount. The first one may have moved money.
-  ['DISCORDANT_REPEAT_REQUEST', 'blocked'],
+  ['DISCORDANT_REPEAT_REQUEST', 'known'],
   ['SELLER_BALANCE_NOT_ENOUGH', 'blocked'],
   // A fault of this program.
   ['INVALID_PARAMETER', 'blocked'],
@@ -125,6 +125,8 @@ function newsOfFailure(result: Result): News {
   if (result.code === '40005') return { kind: 'later', code };
 
   switch (verdictOf(result)) {
+    case 'known':
+      return { kind: 'blocked', code, where: 'refund', askOnly: true };
     case 'blocked':
       return { kind: 'blocked', code, where: 'refund' };
     case 'refused':

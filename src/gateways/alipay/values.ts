@@ -16,7 +16,7 @@ const Rfc3339 = z.iso.datetime({ offset: true });
 
 /** `2026-11-25 09:00:00` becomes `2026-11-25T09:00:00+08:00`. Null for what is no such time. */
 export function fromBeijing(text: string | undefined): string | null {
-  if (!text || !/^\d{4}-\d{2}-\d{2} /.test(text)) return null;
+  if (!text || !/^(19[7-9]\d|2\d{3})-\d{2}-\d{2} /.test(text)) return null;
   const { data } = Rfc3339.safeParse(`${text.replace(' ', 'T')}+08:00`);
   return data ?? null;
 }

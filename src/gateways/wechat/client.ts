@@ -34,13 +34,14 @@ const RequestId = z.string().regex(/^[\x21-\x7e]{1,128}$/);
 
 /**
  * Calls the API. `path` begins with `/v3/`, with its query if there is one. `content` is the JSON of the
- * request's body.
+ * request's body. Nothing is sent after `signal`.
  */
 export async function call(
   configuration: Configuration,
   method: 'GET' | 'POST',
   path: string,
   content?: unknown,
+  signal?: AbortSignal,
 ): Promise<Answer> {
   const url = new URL(path, configuration.apiBase);
   // The string that is signed is the string that is sent.
@@ -60,8 +61,9 @@ export async function call(
   let response: Response;
   let bytes: Uint8Array;
   try {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const init = { method, headers, redirect: 'manual', signal } as const;
+    const timeout = AbortSignal.timeout(TIMEOUT_MS);
+    const limit = signal ? AbortSignal.any([signal, timeout]) : timeout;
+    const init = { method, headers, redirect: 'manual', signal: limit } as const;
     response = await fetch(url, body === '' ? init : { ...init, body });
     bytes = new Uint8Array(await response.arrayBuffer());
   } catch (error) {

@@ -4,9 +4,8 @@
  */
 import * as z from 'zod';
 import { NotConfiguredError } from '../../env';
-import { writeLog } from '../../log';
 import type { GatewayVariables } from '../gateway';
-import { certificateExpiry, signingKey, verifyingKey } from '../keys';
+import { signingKey, verifyingKey, warnOfExpiry } from '../keys';
 import { parseJson } from './client';
 import type { Signer, VerifyKeys } from './signature';
 
@@ -30,9 +29,6 @@ const API_BASES = [API_BASE, 'https://api2.mch.weixin.qq.com'];
 
 /** WeChat Pay takes no longer notify_url. */
 const NOTIFY_URL_LENGTH = 256;
-
-/** A certificate that expires within this time is logged: its successor has to be configured before. */
-const EXPIRY_WARNING_MS = 30 * 86_400_000;
 
 const text = (pattern: RegExp, error: string) => z.string('not set').regex(pattern, error);
 
@@ -103,16 +99,8 @@ async function verifyKeys(json: string): Promise<{ verifyKeys: VerifyKeys; answe
   const answerSerial = serials.find((serial) => serial.startsWith('PUB_KEY_ID_')) ?? serials[0];
   if (answerSerial === undefined) throw new Error('no key');
 
-  for (const [serial, pem] of pems) {
-    if (pem.includes('BEGIN CERTIFICATE')) warnOfExpiry(serial, certificateExpiry(pem));
-  }
+  for (const [serial, pem] of pems) warnOfExpiry('wechat', serial, pem);
   return { verifyKeys, answerSerial };
-}
-
-function warnOfExpiry(serial: string, expiry: Date): void {
-  if (expiry.getTime() - Date.now() >= EXPIRY_WARNING_MS) return;
-  const expires = expiry.toISOString();
-  writeLog('warn', 'gateway_key_expires', { gateway: 'wechat', serial, expires });
 }
 
 function apiBase(text: string): string {

@@ -35,7 +35,7 @@ export const wechat: GatewayKind = {
     return {
       name: 'wechat',
       account: config.mchid,
-      send: (refund) => reply(() => send(config, refund)),
+      send: (refund, signal) => reply(() => send(config, refund, signal)),
       query: (refund, decisive) => reply(() => query(config, refund, decisive)),
       completeAbnormal: (refund, account) => reply(() => completeAbnormal(config, refund, account)),
       readCallback: (headers, body) => readCallback(config, headers, body, Date.now()),
@@ -68,19 +68,29 @@ async function reply(operation: () => Promise<Result>): Promise<Reply> {
 }
 
 /** POST /v3/refund/domestic/refunds. The same number refunds once, however often it is sent. */
-async function send(config: Configuration, refund: GatewayRefund): Promise<Result> {
+async function send(
+  config: Configuration,
+  refund: GatewayRefund,
+  signal?: AbortSignal,
+): Promise<Result> {
   const amount = amountInFen(refund);
   if (!amount) return BAD_AMOUNT;
   const reason = shortReason(refund.reason ?? '');
-  const answer = await call(config, 'POST', '/v3/refund/domestic/refunds', {
-    ...(refund.tradeNo === null
-      ? { out_trade_no: refund.outTradeNo }
-      : { transaction_id: refund.tradeNo }),
-    out_refund_no: refund.outRefundNo,
-    ...(reason === '' ? {} : { reason }),
-    notify_url: config.notifyUrl,
-    amount: { ...amount, currency: 'CNY' },
-  });
+  const answer = await call(
+    config,
+    'POST',
+    '/v3/refund/domestic/refunds',
+    {
+      ...(refund.tradeNo === null
+        ? { out_trade_no: refund.outTradeNo }
+        : { transaction_id: refund.tradeNo }),
+      out_refund_no: refund.outRefundNo,
+      ...(reason === '' ? {} : { reason }),
+      notify_url: config.notifyUrl,
+      amount: { ...amount, currency: 'CNY' },
+    },
+    signal,
+  );
   return { answer, news: newsOf('send', answer, (body) => newsOfOurs(body, refund, amount)) };
 }
 
