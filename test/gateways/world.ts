@@ -130,12 +130,16 @@ export async function startWorld() {
     /** Makes a callback, true or not. */
     callback: async (wish: Wish) => Posted.parse(await ask('POST', '/callback', wish)),
 
-    /** Brings a callback to the Worker. */
-    async bring({ path, headers, bodyBase64 }: Posted): Promise<Response> {
+    /** Brings a callback to the Worker, with other bindings where they are given. */
+    async bring(
+      { path, headers, bodyBase64 }: Posted,
+      other: Record<string, string> = {},
+    ): Promise<Response> {
       const body = Uint8Array.fromBase64(bodyBase64);
       return await app.send('POST', path, {
         headers: { Authorization: undefined, 'Content-Type': undefined, ...headers },
         body,
+        env: other,
       });
     },
 
