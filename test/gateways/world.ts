@@ -108,6 +108,29 @@ export async function startWorld() {
       return await app.call('POST', `/payments/${paymentId}/refund`, Refund, { body, headers });
     },
 
+    /** A payment, and a refund of it that has been asked for. */
+    async start(payment_method: 'wechat' | 'alipay' = 'wechat', amount = '100.00') {
+      const paymentId = await world.payment({ payment_method });
+      const { data } = await world.refund(paymentId, amount);
+      if (!data.gateway) throw new Error('no gateway took it');
+      const outRefundNo = data.gateway.out_refund_no;
+      return {
+        paymentId,
+        refundId: data.id,
+        refundNo: data.refund_no,
+        outRefundNo,
+        path: `/payments/${paymentId}/refunds/${data.id}`,
+        look: () => world.look(paymentId, data.id),
+        book: async () =>
+          (await world.books()).refunds.find((one) => one.outRefundNo === outRefundNo),
+        /** Who moved it to which status, and how that was known; without its creation. */
+        events: () =>
+          app.sql`
+            SELECT actor, to_status, reason, cause FROM payment_refund_events
+            WHERE refund_id = ${data.id} AND from_status IS NOT NULL ORDER BY id`,
+      };
+    },
+
     /** The refund as GET shows it now. */
     async look(paymentId: string, refundId: string): Promise<z.infer<typeof Refund>> {
       const rows = await app.sql`
@@ -154,9 +177,12 @@ export async function startWorld() {
       return posted.length;
     },
 
-    /** Stops all clocks. Every test begins with it. */
+    /**
+     * Stops all clocks. Every test begins with it. They are ahead of the machine's, or a new refund, which is due
+     * by that, would not always be due at once.
+     */
     async stopClock(): Promise<void> {
-      vi.useFakeTimers({ toFake: ['Date'] });
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 5_000 });
       await world.setClock();
     },
 
@@ -166,6 +192,12 @@ export async function startWorld() {
         UPDATE test_clock
         SET ahead = to_timestamp(${Date.now()}::float8 / 1000) - clock_timestamp() + interval '0.2 seconds'`;
       await ask('PUT', '', { now: Date.now() });
+    },
+
+    /** Moves all clocks, and leaves what falls due undone. */
+    async wait(seconds: number): Promise<void> {
+      vi.setSystemTime(Date.now() + seconds * 1000);
+      await world.setClock();
     },
 
     /** What is due now: background work, messages, callbacks. Until nothing is left. */
