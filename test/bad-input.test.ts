@@ -256,8 +256,16 @@ describe.each([
   ['POST', '/payments/:id/refund', ['id'], { body: { amount: '1.00', reason: '退款' } }],
   ['PATCH', '/payments/:id/refunds/1', ['id'], { body: { status: 1 } }],
   ['PATCH', '/payments/2/refunds/:id', ['refund_id'], { body: { status: 1 } }],
+  ['POST', '/payments/:id/refunds/:id/sync', ['id', 'refund_id'], {}],
+  ['POST', '/payments/:id/refunds/:id/retry', ['id', 'refund_id'], {}],
+  [
+    'POST',
+    '/payments/:id/refunds/:id/abnormal',
+    ['id', 'refund_id'],
+    { body: { type: 'MERCHANT_BANK_CARD' } },
+  ],
 ])('%s %s refuses the id', (method, path, paths, call) => {
-  it.each(IDS)('%s', (id) => expectRefused(method, path.replace(':id', id), paths, call));
+  it.each(IDS)('%s', (id) => expectRefused(method, path.replaceAll(':id', id), paths, call));
 });
 
 const refund = (body: unknown, headers: Record<string, string> = {}): Call => ({ body, headers });
@@ -389,6 +397,78 @@ describe('PATCH /payments/:id/refunds/:refund_id refuses', () => {
     }));
 });
 
+describe('POST /payments/:id/refunds/:refund_id/abnormal refuses', () => {
+  const card = {
+    type: 'USER_BANK_CARD',
+    bank_type: 'ICBC_DEBIT',
+    bank_account: '6222020044001234567',
+    real_name: '王小明',
+  };
+  it.each<[unknown, string[]]>([
+    ['{}', ['type']],
+    ['{"type":null}', ['type']],
+    ['{"type":"merchant_bank_card"}', ['type']],
+    ['{"type":"BALANCE"}', ['type']],
+    ['{"type":["MERCHANT_BANK_CARD"]}', ['type']],
+    ['{"type":"USER_BANK_CARD"}', ['bank_type', 'bank_account', 'real_name']],
+    [
+      '{"type":"MERCHANT_BANK_CARD","type":"USER_BANK_CARD"}',
+      ['type', 'bank_type', 'bank_account', 'real_name'],
+    ],
+    [{ type: 'MERCHANT_BANK_CARD', bank_account: '1' }, ['bank_account']],
+    [{ type: 'MERCHANT_BANK_CARD', status: 1 }, ['status']],
+    [{ ...card, bank_type: '' }, ['bank_type']],
+    [{ ...card, bank_type: 'x'.repeat(33) }, ['bank_type']],
+    [{ ...card, bank_account: '6222-0200' }, ['bank_account']],
+    [{ ...card, bank_account: '６２２２' }, ['bank_account']],
+    [{ ...card, bank_account: 6222020044001 }, ['bank_account']],
+    [{ ...card, bank_account: '1'.repeat(65) }, ['bank_account']],
+    [{ ...card, real_name: '   ' }, ['real_name']],
+    [{ ...card, real_name: null }, ['real_name']],
+    [{ ...card, real_name: '王'.repeat(256) }, ['real_name']],
+    [{ ...card, cvv: '123' }, ['cvv']],
+    ['[]', ['']],
+    ['null', ['']],
+    ['"MERCHANT_BANK_CARD"', ['']],
+  ])('%j', (body, paths) =>
+    expectRefused('POST', '/payments/2/refunds/1/abnormal', paths, { body }),
+  );
+
+  it('everything that is wrong at once, and repeats nothing of a card', async () => {
+    const path = '/payments/0/refunds/x/abnormal?y=1';
+    const body = { ...card, bank_account: '6222x', x: 1 };
+    await expectRefused('POST', path, ['id', 'refund_id', 'y', 'bank_account', 'x'], { body });
+    const reply = await app.call('POST', path, z.unknown(), { body });
+    expect(JSON.stringify(reply.body)).not.toMatch(/6222|王小明|ICBC/);
+  });
+});
+
+describe.each(['sync', 'retry'])('POST /payments/:id/refunds/:refund_id/%s refuses', (what) => {
+  it.each([
+    ['?status=1', ['status']],
+    ['?force', ['force']],
+    ['?a=1&b=2&a=3', ['a', 'b']],
+    ['?=1', ['']],
+    ['?__proto__=1', ['__proto__']],
+    ['?%ff=1', ['%ff']],
+  ])('%s', (query, paths) => expectRefused('POST', `/payments/2/refunds/1/${what}${query}`, paths));
+});
+
+describe('GET /gateway/attention refuses', () => {
+  it.each([
+    ['size=0', ['size']],
+    ['size=201', ['size']],
+    ['size=-1', ['size']],
+    ['size=1e2', ['size']],
+    ['size=ten', ['size']],
+    ['size=1&size=2', ['size']],
+    ['page=1', ['page']],
+    ['gateway=wechat&size=0', ['gateway', 'size']],
+    ['__proto__=1', ['__proto__']],
+    ['size=%', ['size']],
+  ])('?%s', (query, paths) => expectRefused('GET', `/gateway/attention?${query}`, paths));
+});
+
 describe('a write refuses parameters in the query, which its body does not have', () => {
   it.each([
     ['?amount=5', ['amount']],
@@ -414,6 +494,7 @@ describe('a write refuses parameters in the query, which its body does not have'
 
 describe('the state of what is stored', () => {
   const half = { amount: '50.00', reason: '退款' };
+  const merchant = { body: { type: 'MERCHANT_BANK_CARD' } };
   it.each<[string, string, Call, [number, number, unknown]]>([
     ['GET', '/payments/5', {}, [404, 40401, null]],
     ['GET', '/payments/9223372036854775807', {}, [404, 40401, null]],
@@ -449,6 +530,15 @@ describe('the state of what is stored', () => {
       [404, 40402, null],
     ],
     ['PATCH', '/payments/2/refunds/2', { body: { status: 2 } }, [409, 40903, { status: 1 }]],
+    ['POST', '/payments/5/refunds/1/sync', {}, [404, 40401, null]],
+    ['POST', '/payments/1/refunds/1/sync', {}, [404, 40402, null]],
+    ['POST', '/payments/2/refunds/1/sync', {}, [409, 40911, null]],
+    ['POST', '/payments/5/refunds/1/retry', {}, [404, 40401, null]],
+    ['POST', '/payments/1/refunds/1/retry', {}, [404, 40402, null]],
+    ['POST', '/payments/2/refunds/1/retry', {}, [409, 40911, null]],
+    ['POST', '/payments/5/refunds/1/abnormal', merchant, [404, 40401, null]],
+    ['POST', '/payments/1/refunds/1/abnormal', merchant, [404, 40402, null]],
+    ['POST', '/payments/2/refunds/1/abnormal', merchant, [409, 40911, null]],
   ])('refuses %s %s %j', async (method, path, call, expected) => {
     const reply = await app.call(method, path, z.unknown(), call);
     expect([reply.status, reply.code, reply.data]).toEqual(expected);

@@ -4,13 +4,20 @@
  * would execute.
  */
 import { createExecutionContext } from 'cloudflare:test';
+import { env as bindings } from 'cloudflare:workers';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { z } from 'zod';
 import worker from '../src/index';
 import { expectConforming } from './contract';
 import { insertPayment, signToken, startApp } from './harness';
 
 const app = await startApp();
+// The gateways have their keys, so that their callbacks are read; no refund is sent by itself.
+const { GATEWAY_VARIABLES } = z
+  .object({ GATEWAY_VARIABLES: z.record(z.string(), z.string()) })
+  .parse(bindings);
+Object.assign(app.env, GATEWAY_VARIABLES, { CALLBACK_BASE_URL: 'https://pay.example.com' });
 const paymentId = await insertPayment(app.sql, { amount: '9999999999999999.99' });
 const unpaidId = await insertPayment(app.sql, { status: 0 });
 const token = await signToken();
@@ -117,6 +124,10 @@ const json = fc.oneof(
     },
     { requiredKeys: [] },
   ),
+  fc.record(
+    { type: nasty, bank_type: nasty, bank_account: nasty, real_name: nasty },
+    { requiredKeys: [] },
+  ),
   fc.record({ status: fc.oneof(nasty, fc.double(), fc.jsonValue()) }),
   fc.dictionary(nasty, fc.constant(1), { maxKeys: 50 }),
 );
@@ -128,6 +139,8 @@ const proper = fc.oneof(
   }),
   fc.record({ status: fc.constantFrom(1, 2) }),
   fc.record({ status: fc.constantFrom(1, 2), reason: fc.constantFrom('退回', 'x') }),
+  fc.record({ status: fc.constantFrom(1, 2), override_reason: fc.constantFrom('退回', 'x') }),
+  fc.constant({ type: 'MERCHANT_BANK_CARD' }),
 );
 const body = fc.oneof(
   { weight: 4, arbitrary: proper.map((value) => JSON.stringify(value)) },
@@ -158,7 +171,13 @@ const path = fc.oneof(
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}?${text}`),
   id.map((one) => `/payments/${one}/refund`),
   fc.tuple(id, id).map(([one, other]) => `/payments/${one}/refunds/${other}`),
-  fc.tuple(id, id).map(([one, other]) => `/payments/${one}/refunds/${other}/correction`),
+  fc
+    .tuple(id, id, fc.constantFrom('correction', 'sync', 'retry', 'abnormal'))
+    .map(([one, other, what]) => `/payments/${one}/refunds/${other}/${what}`),
+  query.map((text) => `/gateway/attention?${text}`),
+  fc
+    .oneof(fc.constantFrom('wechat', 'alipay'), nasty.map(encode))
+    .map((gateway) => `/callbacks/${gateway}`),
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}/callbacks?${text}`),
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}/refunds?${text}`),
   // Not /health/ready, which takes nothing but may rightly say that a busy machine was too slow.
@@ -188,6 +207,13 @@ const headers = fc.record(
     'X-Request-Id': headerValue,
     'Cache-Control': headerValue,
     Origin: headerValue,
+    'Wechatpay-Timestamp': fc.oneof(
+      headerValue,
+      fc.constant(String(Math.floor(Date.now() / 1000))),
+    ),
+    'Wechatpay-Nonce': headerValue,
+    'Wechatpay-Serial': headerValue,
+    'Wechatpay-Signature': headerValue,
     Authorization: fc.oneof(
       { weight: 20, arbitrary: fc.constant(`Bearer ${token}`) },
       { weight: 1, arbitrary: headerValue },
@@ -211,6 +237,19 @@ const EXAMPLES: Record<number, [string, string, typeof authorization, string]> =
   413: ['POST', refund(paymentId), authorization, `"${'x'.repeat(100_000)}"`],
   415: ['POST', refund(paymentId), { ...authorization, 'Content-Type': 'text/plain' }, '{}'],
 };
+
+/** Requests that reach the gateways' callbacks, and their limits. */
+const CALLBACKS: [string, string, typeof authorization, string][] = ['wechat', 'alipay'].flatMap(
+  (gateway) =>
+    ['', '{', 'sign=x&sign_type=RSA2&notify_id=1', 'x'.repeat(64 * 1024 + 1)].map(
+      (text): [string, string, typeof authorization, string] => [
+        'POST',
+        `/callbacks/${gateway}`,
+        authorization,
+        text,
+      ],
+    ),
+);
 
 /** The payments, which no request here changes, and the record of what was changed. */
 const state = () => app.sql`
@@ -245,7 +284,7 @@ test('whatever is sent is answered properly', async () => {
       if (file && verb !== 'HEAD') expect(answer).toMatch(/\r\n# 共 \d+ 条,*\r\n$/);
       if (response.status === 201) made += 1;
     }),
-    { numRuns: 10_000, examples: Object.values(EXAMPLES) },
+    { numRuns: 10_000, examples: [...Object.values(EXAMPLES), ...CALLBACKS] },
   );
   const [after] = await state();
   expect(after?.payments).toEqual(before?.payments);

@@ -660,6 +660,22 @@ describe('a claim', () => {
     }
   });
 
+  test('that finds no keys does not hide why a person has to look at a refund', async () => {
+    const refunds = [
+      await put({ state: 'failed', attention: 'PAID_AFTER_FAILED' }),
+      await put({ state: 'succeeded', attention: 'CONTRADICTION' }),
+      await put(STATES.abnormal),
+    ];
+    for (const refund of refunds) {
+      const { attention } = await look(refund);
+      await claim(refund, true, {});
+      expect(await look(refund)).toMatchObject({ attention });
+      // Nor does asking hide it, before there is an answer.
+      await claim(refund, true);
+      expect(await look(refund)).toMatchObject({ attention });
+    }
+  });
+
   test('of what was never sent has no account yet, so a new one sends it', async () => {
     const refund = await put(fresh);
     const account = '1900000002';

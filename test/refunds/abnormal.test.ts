@@ -198,6 +198,14 @@ describe('refuses', () => {
     expect((await world.books()).requests['wechat.abnormal'] ?? 0).toBe(before);
   });
 
+  test('a refund that WeChat Pay knows, and whose money does not wait', async () => {
+    const refund = await abnormal();
+    await app.sql`
+      UPDATE gateway_refunds SET attention = 'MISSING' WHERE refund_id = ${refund.refundId}`;
+    expect(await complete(refund.path)).toMatchObject({ status: 409, code: 40910 });
+    expect((await world.books()).requests['wechat.abnormal'] ?? 0).toBe(before);
+  });
+
   test('a refund of a gateway that cannot do it', async () => {
     const refund = await world.start('alipay');
     await app.idle();
