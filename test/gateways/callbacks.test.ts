@@ -434,6 +434,28 @@ describe('Alipay', () => {
     },
   );
 
+  test('about another trade’s refund with our number says nothing about our payment', async () => {
+    const paymentId = await world.payment({ payment_method: 'alipay' });
+    await world.configure({ callbacks: false });
+    const { data } = await world.refund(paymentId, '40.00');
+    await app.idle();
+    const { payment_no, paymentId: other } = await unpaid('alipay');
+    for (const total of [10_000, 5_000]) {
+      const callback = await world.callback({
+        gateway: 'alipay',
+        outRefundNo: data.gateway?.out_refund_no,
+        outTradeNo: payment_no,
+        total,
+        tradeNo: '2026000000000000000000000009',
+        status: 'TRADE_SUCCESS',
+      });
+      expect(await bring(callback)).toEqual(taken);
+    }
+    expect(await noted(paymentId)).toBeUndefined();
+    expect(await statusOf(other)).toBe(0);
+    await world.configure({ callbacks: true });
+  });
+
   test('about a refund settles nothing, and has it asked about', async () => {
     const paymentId = await world.payment({ payment_method: 'alipay' });
     await world.configure({ callbacks: false });
