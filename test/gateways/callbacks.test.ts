@@ -178,6 +178,15 @@ describe.each(GATEWAYS)('%s', (gateway) => {
     expect(callbacks).toMatchObject([{ callback_no: id, status: 1 }]);
   });
 
+  test('that comes ten times at once is done once', async () => {
+    const id = `EV-at-once-of-${gateway}`;
+    const { paymentId, callback } = await unpaid(gateway, { id });
+    const answers = await Promise.all(Array.from({ length: 10 }, () => bring(callback)));
+    expect(answers).toEqual(Array(10).fill(expected.taken));
+    expect(await inbox(id)).toMatchObject({ deliveries: 10, processed: true });
+    expect((await detail(paymentId)).callbacks).toHaveLength(1);
+  });
+
   test('makes a payment paid, with the gateway’s number and its account', async () => {
     const { paymentId, callback } = await unpaid(gateway, { tradeNo: '4200001234567890' });
     await bring(callback);
