@@ -327,8 +327,9 @@ BEGIN
   -- A refusal that every query would get says nothing about this refund.
   ELSIF kind = 'blocked' AND (cause = 'answer' OR news ->> 'where' = 'refund') THEN
     work.state := 'blocked';
+    -- What waits for a person already keeps its reason.
+    work.attention := CASE WHEN work.ask_only THEN coalesce(work.attention, error) ELSE error END;
     work.ask_only := cause <> 'answer' OR coalesce((news ->> 'askOnly')::boolean, false);
-    work.attention := error;
     work.last_error_code := error;
     work.next_attempt_at := moment + CASE WHEN age < interval '1 day' THEN interval '1 hour' ELSE interval '1 day' END;
 

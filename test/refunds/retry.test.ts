@@ -127,7 +127,7 @@ test('does not end the pause of a gateway', async () => {
   await retry(refund.path);
   await app.idle();
   expect(await refund.look()).toMatchObject({ gateway: { state: 'queued', attempts: 1 } });
-  await world.pass(600);
+  await world.pass(900);
   expect(await refund.look()).toMatchObject({ status: 1, gateway: { attempts: 2 } });
 });
 
