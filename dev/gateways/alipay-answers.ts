@@ -170,7 +170,7 @@ export function alipayMessage(
       const form = new URLSearchParams({
         ...all,
         ...(alter === 'body' ? { total_amount: '0.01' } : {}),
-        sign: alter === 'signature' ? `A${sign.slice(1)}` : sign,
+        sign: alter === 'signature' ? `${sign.startsWith('A') ? 'B' : 'A'}${sign.slice(1)}` : sign,
         sign_type: 'RSA2',
       });
       return {

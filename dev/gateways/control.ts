@@ -89,7 +89,7 @@ export async function handleControl(
       case 'POST control/callbacks/answer': {
         const { id, ...answer } = CallbackAnswer.parse(json());
         if (!world.callbacks.answer(id, answer)) throw new Unprocessable('it is not out');
-        return done();
+        return { status: 200, value: {} };
       }
       case 'POST control/callback':
         return { status: 200, value: makeCallback(CallbackWish.parse(json()), world, keys) };
