@@ -16,7 +16,7 @@ const { SIMULATOR_URL, GATEWAY_VARIABLES } = z
 const Origin = z.object({ origin: z.string() });
 
 /** A callback as it goes over the wire. */
-const Posted = z.object({
+export const Posted = z.object({
   id: z.string().optional(),
   path: z.string(),
   headers: z.record(z.string(), z.string()),
@@ -69,11 +69,14 @@ export async function startWorld() {
   };
   Object.assign(app.env, env);
 
-  // The clock of the functions in this database is ahead of the machine's by so much.
-  await app.sql`CREATE TABLE test_clock AS SELECT interval '0' AS ahead`;
+  // The clock of the functions in this database stands still, too. What they write by default tells its time.
+  await app.sql`CREATE TABLE test_clock AS SELECT now() AS at`;
   await app.sql`
     CREATE OR REPLACE FUNCTION gateway_clock() RETURNS timestamptz LANGUAGE sql VOLATILE
-    RETURN clock_timestamp() + (SELECT ahead FROM test_clock)`;
+    RETURN (SELECT at FROM test_clock)`;
+  await app.sql`
+    ALTER TABLE gateway_refunds ALTER created_at SET DEFAULT gateway_clock(),
+      ALTER next_attempt_at SET DEFAULT gateway_clock()`;
 
   const world = {
     app,
@@ -177,20 +180,15 @@ export async function startWorld() {
       return posted.length;
     },
 
-    /**
-     * Stops all clocks. Every test begins with it. They are ahead of the machine's, or a new refund, which is due
-     * by that, would not always be due at once.
-     */
+    /** Stops all clocks. Every test begins with it. */
     async stopClock(): Promise<void> {
-      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 5_000 });
+      vi.useFakeTimers({ toFake: ['Date'] });
       await world.setClock();
     },
 
-    /** Puts all clocks to the same moment, the database's a little later: what is due at it must be due. */
+    /** Puts all clocks to the same moment. */
     async setClock(): Promise<void> {
-      await app.sql`
-        UPDATE test_clock
-        SET ahead = to_timestamp(${Date.now()}::float8 / 1000) - clock_timestamp() + interval '0.2 seconds'`;
+      await app.sql`UPDATE test_clock SET at = to_timestamp(${Date.now()}::float8 / 1000)`;
       await ask('PUT', '', { now: Date.now() });
     },
 
