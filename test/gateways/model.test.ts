@@ -128,7 +128,7 @@ const fault = fc.constantFrom<Method>('wechat', 'alipay').chain((gateway) => {
 const option = fc.constantFrom<Wrong>(
   { callbacks: false },
   { callbacks: true },
-  { wechatVisibleAfterMs: 30_000 },
+  { wechatVisibleAfterMs: 0 },
   { wechatGap: 'requests' },
   { fundChange: 'N' },
   { fundChange: 'missing' },
@@ -140,6 +140,9 @@ const option = fc.constantFrom<Wrong>(
   { settle: { afterMs: 3 * HOUR * 1_000, outcome: 'SUCCESS' } },
   { settle: { afterMs: 2_000, outcome: 'ABNORMAL' } },
 );
+
+/** A gateway may show a refund to queries late. */
+const UNSEEN = { wechatVisibleAfterMs: 30_000, alipayVisibleAfterMs: 30_000 };
 
 const USUAL = {
   callbacks: true,
@@ -165,10 +168,18 @@ const FORGED: Record<Method, Wrong[]> = {
   alipay: ['body', 'signature', 'app_id', 'seller_id'].map((alter) => ({ alter })),
 };
 
+/** Refusals of a refund that was taken all the same. */
+const TAKEN = [
+  { method: 'wechat', statusAfter: 404, code: 'RESOURCE_NOT_EXISTS' },
+  { method: 'wechat', statusAfter: 403, code: 'USER_ACCOUNT_ABNORMAL' },
+  { method: 'alipay', statusAfter: 200, code: 'ACQ.TRADE_NOT_EXIST' },
+] as const;
+
 /** What happens while a request is on its way to the gateway or its answer on the way back. */
 const MEANWHILE = ['message', 'sync', 'retry', 'force 2', 'callbacks', 'sweep'] as const;
 
-const which = fc.nat(11);
+/** Often the first or the last one: -1. */
+const which = fc.oneof(fc.constantFrom(0, -1), fc.nat(11));
 const fen = fc.oneof(
   fc.constantFrom(1, 2_500, 5_000, 10_000),
   fc.integer({ min: 1, max: PAID_FEN }),
@@ -234,6 +245,11 @@ const act = fc.oneof(
       ending: fc.constantFrom('answer', 'lease over', 'refused and lease over', 'gone'),
     }),
   },
+  fc.record({
+    act: fc.constant('asked early'),
+    taken: fc.constantFrom(...TAKEN),
+    seconds: fc.constantFrom(11, 20, 40),
+  }),
   fc.record({ act: fc.constant('messages'), are: fc.constantFrom('lost', 'twice') }),
   fc.record({ act: fc.constant('cron') }),
   fc.record({ act: fc.constant('database down'), seconds: fc.constantFrom(10, 100, 1_000) }),
@@ -328,6 +344,7 @@ async function begin(): Promise<void> {
     troubled: false,
   });
   await world.setClock();
+  await world.configure(UNSEEN);
   for (const payment_method of METHODS)
     run.paymentIds.push(await world.payment({ payment_method }));
 }
@@ -419,7 +436,7 @@ async function perform(what: Act): Promise<void> {
       await world.configure(what.option);
       return;
     case 'person': {
-      const chosen = run.ours[what.which % run.ours.length];
+      const chosen = run.ours.at(what.which % run.ours.length);
       if (chosen) await person(chosen, what.does);
       return;
     }
@@ -427,17 +444,19 @@ async function perform(what: Act): Promise<void> {
       run.mail = what.mail;
       return;
     case 'forged': {
-      const chosen = run.ours[what.which % run.ours.length];
+      const chosen = run.ours.at(what.which % run.ours.length);
       if (chosen) await bringForged(chosen, what.kind);
       return;
     }
     case 'untrue': {
-      const chosen = run.ours[what.which % run.ours.length];
+      const chosen = run.ours.at(what.which % run.ours.length);
       if (chosen) await bringUntrue(chosen, what.outcome);
       return;
     }
     case 'on its way':
       return await onItsWay(what);
+    case 'asked early':
+      return await askEarly(what);
     case 'messages':
       app.refundQueue.messages =
         what.are === 'lost' ? [] : app.refundQueue.messages.flatMap((one) => [one, { ...one }]);
@@ -454,7 +473,7 @@ async function perform(what: Act): Promise<void> {
 
 /** Asks for a refund. The same key on the same payment finds the first one. */
 async function refund(wish: { which: number; fen: number; key?: string | undefined }) {
-  const paymentId = run.paymentIds[wish.which % run.paymentIds.length] ?? '';
+  const paymentId = run.paymentIds.at(wish.which % run.paymentIds.length) ?? '';
   const { status, code, data } = await request(
     'POST',
     `/payments/${paymentId}/refund`,
@@ -634,6 +653,22 @@ async function onItsWay(wish: {
   await world.settleDown();
   const after = await look();
   if (refused) expect({ ...after, calls: 0 }).toEqual({ ...before, calls: 0 });
+}
+
+/** Somebody asks about a refund so soon that a gateway may not show it yet, though it has taken it. */
+async function askEarly({
+  taken: { method, ...wrong },
+  seconds,
+}: Extract<Act, { act: 'asked early' }>) {
+  await app.faults();
+  const paymentId = await world.payment({ payment_method: method });
+  run.paymentIds.push(paymentId);
+  await world.faults({ gateway: method, operation: 'refund', ...wrong });
+  await refund({ which: -1, fen: 2_500 });
+  await app.idle();
+  await jump(seconds);
+  const asked = (await readOurs()).find(({ payment_id }) => payment_id === paymentId);
+  if (asked) await person(asked, 'sync');
 }
 
 /** What is true at any time. */

@@ -8,7 +8,7 @@ const { app } = world;
 
 const REFUNDS = 1_000;
 const PAYMENTS = 250;
-const AT_ONCE = 20;
+const AT_ONCE = 25;
 const HOUR = 3_600;
 
 /** The same on every run: mulberry32. */
@@ -57,6 +57,13 @@ const Totals = z.tuple([
   }),
 ]);
 
+/** Lets time pass at once: what was due meanwhile comes late. */
+async function jump(seconds: number): Promise<void> {
+  vi.setSystemTime(Date.now() + seconds * 1_000);
+  await world.setClock();
+  await world.settleDown();
+}
+
 async function bringTwice(post: z.infer<typeof Posted>): Promise<void> {
   const answers = await Promise.all([world.bring(post), world.bring(post)]);
   expect(answers.map(({ ok }) => ok)).toEqual([true, true]);
@@ -95,14 +102,14 @@ test('1,000 refunds with lost answers, long processing and doubled callbacks: bo
     );
     expect(answers.map(({ status }) => status)).toEqual(Array(AT_ONCE).fill(201));
     await world.settleDown();
+    // By then most refunds of a payment are over when its next one is asked for.
+    if ((n + AT_ONCE) % PAYMENTS === 0) await jump(70);
   }
 
-  // Refunds of one payment go one after the other, and what was lost is asked about.
-  for (const minutes of [2, 2, 2, 2, 5, 10, 30, 60, 60, 60, 120, 600]) {
-    await world.faults(...faults(random, minutes < 30 ? 900 : 0));
-    vi.setSystemTime(Date.now() + minutes * 60_000);
-    await world.setClock();
-    await world.settleDown();
+  // What was lost is asked about, and what is PROCESSING comes to its end.
+  for (const minutes of [2, 2, 5, 10, 30, 60, 60, 60, 120, 600]) {
+    await world.faults(...faults(random, minutes < 30 ? 500 : 0));
+    await jump(minutes * 60);
   }
 
   const [ours] = Totals.parse(
