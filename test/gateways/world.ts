@@ -71,6 +71,7 @@ export async function startWorld() {
 
   // The clock of the functions in this database stands still, too. What they write by default tells its time.
   await app.sql`CREATE TABLE test_clock AS SELECT now() AS at`;
+  await app.sql`GRANT SELECT ON test_clock TO PUBLIC`;
   await app.sql`
     CREATE OR REPLACE FUNCTION gateway_clock() RETURNS timestamptz LANGUAGE sql VOLATILE
     RETURN (SELECT at FROM test_clock)`;
