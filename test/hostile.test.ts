@@ -171,6 +171,7 @@ const path = fc.oneof(
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}?${text}`),
   id.map((one) => `/payments/${one}/refund`),
   fc.tuple(id, id).map(([one, other]) => `/payments/${one}/refunds/${other}`),
+  id.map((one) => `/payments/${one}/attention/dismissal`),
   fc
     .tuple(id, id, fc.constantFrom('correction', 'sync', 'retry', 'abnormal'))
     .map(([one, other, what]) => `/payments/${one}/refunds/${other}/${what}`),
