@@ -26,6 +26,8 @@ export default defineConfig({
                 PROVIDER_URL: inject('providerUrl'),
                 SIMULATOR_URL: inject('simulatorUrl'),
                 GATEWAY_VARIABLES: inject('gatewayVariables'),
+                MODEL_RUNS: process.env.MODEL_RUNS ?? '100',
+                ...(process.env.MODEL_SEED ? { MODEL_SEED: process.env.MODEL_SEED } : {}),
               },
             },
           })),

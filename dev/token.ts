@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SignJWT } from 'jose';
 
-const ALL_SCOPES = 'payments:read payments:export refunds:create refunds:settle refunds:correct refunds:override';
+const ALL_SCOPES =
+  'payments:read payments:export refunds:create refunds:settle refunds:correct refunds:override';
 const FOLDER = join(import.meta.dirname, '..', '.dev');
 
 export interface TokenOptions {

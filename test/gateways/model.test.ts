@@ -5,8 +5,7 @@
  * 失败 has moved none, what is 成功 has moved its amount once. When everything works again, both books agree, and
  * what is still open is shown to a person.
  */
-/// <reference types="vite/client" />
-
+import { env as bindings } from 'cloudflare:workers';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { z } from 'zod';
@@ -14,11 +13,13 @@ import type { Fault as DatabaseFault } from '../../dev/neon-faults';
 import { Attention } from '../../src/gateways/attention';
 import { Posted, startWorld } from './world';
 
-/** About a second each. `VITE_MODEL_RUNS=1000 npx vitest run test/gateways/model.test.ts` for more. */
-const RUNS = Number(import.meta.env.VITE_MODEL_RUNS ?? 100);
-
-/** To begin with another sequence than the last time, or with the same. */
-const SEED = import.meta.env.VITE_MODEL_SEED;
+/**
+ * How many sequences, about a second each, and with which one to begin. For more:
+ * `MODEL_RUNS=1000 npx vitest run test/gateways/model.test.ts`.
+ */
+const { MODEL_RUNS: RUNS, MODEL_SEED: SEED } = z
+  .object({ MODEL_RUNS: z.coerce.number(), MODEL_SEED: z.coerce.number().optional() })
+  .parse(bindings);
 
 const PAID_FEN = 10_000;
 const HOUR = 3_600;
@@ -831,6 +832,6 @@ test('whatever goes wrong, the gateways have moved what our books say, once', {
       await recover();
       await checkAtLast();
     }),
-    { numRuns: RUNS, ...(SEED === undefined ? {} : { seed: Number(SEED) }) },
+    { numRuns: RUNS, ...(SEED === undefined ? {} : { seed: SEED }) },
   );
 });
