@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: measures the API over a PostgreSQL of its own, prints one table, and writes it with
  * its raw rounds to RESULTS.md and the times against rows to chart.svg. `--only seed,scale,…` measures
- * some and writes nothing unless `--write`; `--rows 10000,1000000` chooses the scales; `--quick` shows
+ * some, and writes them only with `--write`, in place of what RESULTS.md has of them; `--rows 10000,1000000` chooses the scales; `--quick` shows
  * that it works. Ctrl-C ends it and removes what it made.
  */
 import { readFile, writeFile } from 'node:fs/promises';
@@ -112,8 +112,13 @@ async function measure(): Promise<void> {
     }
   }
   console.log(`\n${sections.map(table).join('\n')}`);
-  if (!options.write && wanted.length < MEASUREMENTS.length) return;
-  await writeFile(join(import.meta.dirname, 'RESULTS.md'), await report(sections));
+  const isWhole = wanted.length === MEASUREMENTS.length;
+  if (!options.write && !isWhole) return;
+  const file = join(import.meta.dirname, 'RESULTS.md');
+  await writeFile(
+    file,
+    isWhole ? await report(sections) : merge(await readFile(file, 'utf8'), sections),
+  );
   if (chart.length > 0) await writeFile(join(import.meta.dirname, 'chart.svg'), drawChart(chart));
 }
 
@@ -145,14 +150,7 @@ function goalText(goal: Result['goal']): string {
 async function report(sections: Section[]): Promise<string> {
   const results = sections.flatMap((section) => section.results);
   const missed = results.filter(({ goal }) => goal?.met === false);
-  const raw = sections
-    .filter((section) => section.raw !== undefined)
-    .map(({ title, raw = {} }) => {
-      const rounds = Object.entries(raw).map(
-        ([name, values]) => `${name}: ${values.map((value) => value.toPrecision(3)).join(' ')}`,
-      );
-      return `<details><summary>${title}</summary>\n\n\`\`\`\n${rounds.join('\n')}\n\`\`\`\n</details>\n`;
-    });
+  const raw = sections.map(rawRounds).filter((text) => text !== '');
   return [
     '# Results of the bench',
     '',
@@ -169,6 +167,33 @@ async function report(sections: Section[]): Promise<string> {
     '',
     ...raw,
   ].join('\n');
+}
+
+function rawRounds({ title, raw }: Section): string {
+  if (raw === undefined) return '';
+  const rounds = Object.entries(raw).map(
+    ([name, values]) => `${name}: ${values.map((value) => value.toPrecision(3)).join(' ')}`,
+  );
+  return `<details><summary>${title}</summary>\n\n\`\`\`\n${rounds.join('\n')}\n\`\`\`\n</details>\n`;
+}
+
+/** Puts sections in the place of their predecessors. New ones go to the end of their kind. */
+function merge(results: string, sections: Section[]): string {
+  const by = `By \`npm run bench -- ${process.argv.slice(2).join(' ')}\`, ${new Date().toISOString().slice(0, 10)}.`;
+  return sections.reduce((text, section) => {
+    const title = section.title.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+    const dated = table({ ...section, notes: [...section.notes, by] });
+    const before = new RegExp(`^## ${title}\\n[\\s\\S]*?(?=^## )`, 'm');
+    const raw = rawRounds(section);
+    const rawBefore = new RegExp(`<details><summary>${title}</summary>[\\s\\S]*?</details>\\n`);
+    const withTable = before.test(text)
+      ? text.replace(before, () => `${dated}\n`)
+      : text.replace(/^## Raw rounds$/m, (head) => `${dated}\n${head}`);
+    if (raw === '') return withTable;
+    return rawBefore.test(withTable)
+      ? withTable.replace(rawBefore, () => raw)
+      : `${withTable.trimEnd()}\n\n${raw}`;
+  }, results);
 }
 
 async function machine(): Promise<string> {
