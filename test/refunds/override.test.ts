@@ -236,3 +236,39 @@ test('a forced failure that the gateway pays all the same is pointed out until i
   const rows = await app.sql`SELECT status FROM payments WHERE id = ${refund.paymentId}`;
   expect(rows).toEqual([{ status: 3 }]);
 });
+
+test('a forced failure goes on being asked about, and money that moved is pointed out without a callback', async () => {
+  await world.faults({ operation: 'refund', drop: 'after' });
+  const refund = await world.start('alipay');
+  await app.idle();
+  app.refundQueue.messages = [];
+  expect(await force(refund.path, 2)).toMatchObject({ status: 200 });
+  await world.pass(120);
+  expect(await refund.look()).toMatchObject({
+    status: 2,
+    gateway: { state: 'failed', attention: 'PAID_AFTER_FAILED' },
+  });
+});
+
+test('a refund whose sender died can be forced, whatever has become of the keys', async () => {
+  await world.faults({ operation: 'refund', hold: 'before' });
+  const refund = await world.start();
+  await world.ask('GET', '/held?count=1');
+  const before = { ...app.env };
+  Object.assign(app.env, { WECHAT_MCHID: '1900000999' });
+  try {
+    await world.wait(125);
+    app.refundQueue.messages.push({
+      body: { payment_id: refund.paymentId, refund_no: refund.refundNo },
+      dueAt: Date.now(),
+      attempts: 1,
+    });
+    await app.deliver();
+    expect(await refund.look()).toMatchObject({
+      gateway: { state: 'sending', attention: 'ACCOUNT_CHANGED' },
+    });
+    expect(await force(refund.path, 2)).toMatchObject({ status: 200 });
+  } finally {
+    Object.assign(app.env, before);
+  }
+});

@@ -201,3 +201,19 @@ describe('refuses', () => {
     expect(requests).toBe(0);
   });
 });
+
+test('asking during a pause leaves the message of the refund in charge', async () => {
+  await world.faults({ operation: 'refund', drop: 'after' });
+  const refund = await world.start();
+  await app.idle();
+  await app.sql`
+    INSERT INTO gateway_health (gateway, paused_until, code)
+    VALUES ('wechat', gateway_clock() + interval '100 seconds', 'SIGN_ERROR')`;
+  await world.wait(12);
+  expect(await app.call('POST', `${refund.path}/sync`, Refund)).toMatchObject({
+    status: 200,
+    data: { gateway: { state: 'unknown' } },
+  });
+  await world.pass(600);
+  expect(await refund.look()).toMatchObject({ gateway: { state: 'accepted' } });
+});
