@@ -1,6 +1,6 @@
 /**
- * Refunds at gateways: how long one takes from the request to 成功 while the simulated gateway takes 50 ms for
- * each of its own, how many callbacks are settled a second, and what a signature costs.
+ * Refunds at gateways. How long one takes from the request to 成功 while the gateway takes 50 ms for each
+ * request. How many callbacks are settled a second. What a signature costs.
  */
 import { z } from 'zod';
 import { DEV_OPTIONS } from '../dev/gateways/contract.ts';

@@ -1,6 +1,6 @@
 /**
  * `npm run dev`: the API on this machine, over a PostgreSQL of its own with sample data and before simulated
- * payment gateways, or over the database in DATABASE_URL, without gateways. Prints what to type next. Ctrl-C, a failure or the death of this process
+ * payment gateways. With DATABASE_URL it runs over that database, without gateways. Prints what to type next. Ctrl-C, a failure or the death of this process
  * stops everything that it started. Data is kept in `.dev/`, where every copy has its own slot.
  */
 import { createHash } from 'node:crypto';

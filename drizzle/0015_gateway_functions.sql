@@ -448,8 +448,8 @@ CREATE FUNCTION pause_gateway(name text, because text, until timestamptz) RETURN
 $$;
 --> statement-breakpoint
 
--- What whoever has brought news does next (src/gateways/outbox.ts): sends a message for `due_at`, in
--- milliseconds since the epoch, unless one is on its way, or begins to poll a refund that has just been accepted.
+-- What whoever has brought news does next (src/gateways/outbox.ts). `due_at`, in milliseconds since the epoch: sends a
+-- message for then. It is null if one is on its way. `poll`: begins to poll a refund that has just been accepted.
 -- resend: an earlier answer may have been lost, and with it a message.
 CREATE FUNCTION gateway_follow_up(of_refund bigint, state_before text, resend boolean) RETURNS json
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$

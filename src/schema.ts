@@ -1,8 +1,8 @@
 /**
  * What is true of stored data. The three tables of the specification (section 2.1) stand here column for
  * column, with the constraints that keep money consistent whoever writes. Beside them stand the record of
- * who did what to a refund, the sums of each payment's refunds, the totals by day and by month, and what the
- * gateways know of payments and refunds.
+ * who did what to a refund, the sums of each payment's refunds, and the totals by day and by month. What the
+ * gateways know of payments and refunds has tables of its own.
  * Amounts are NUMERIC in yuan, times are TIMESTAMPTZ. `orders` belongs to the order module: nothing
  * references it, and the migration creates it only if it is absent.
  */

@@ -1,6 +1,6 @@
 /**
- * What POST /callbacks/:gateway guarantees: nothing is believed that is not signed, what is believed is kept and
- * done in one database request, and the gateway reads the words that make it come again or stay away.
+ * What POST /callbacks/:gateway guarantees. Nothing is believed that is not signed. What is believed is kept and
+ * done in one database request. The gateway reads the words that make it come again or stay away.
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';

@@ -1,9 +1,9 @@
 /**
- * Refunds at both gateways against their books, in random sequences of refunds and replays, of faults at every
- * point of the way, of callbacks that are late, lost, doubled, forged or untrue, of lost messages and a database
- * that fails, and of what people do meanwhile. Always: no refund moves money twice or under two numbers, what is
- * 失败 has moved none, what is 成功 has moved its amount once. When everything works again, both books agree, and
- * what is still open is shown to a person.
+ * Refunds at both gateways against their books, in random sequences of refunds, replays and what people do. There
+ * are faults at every point of the way. Callbacks are late, lost, doubled, forged or untrue. Messages are lost, and
+ * the database fails. Always: no refund moves money twice or under two numbers, what is 失败 has moved none, and what
+ * is 成功 has moved its amount once. When everything works again, both books agree, and a person is shown what is
+ * still open.
  */
 import { env as bindings } from 'cloudflare:workers';
 import fc from 'fast-check';

@@ -1,6 +1,6 @@
 /**
- * The Worker with both gateways: a world of the simulator for one test file, with the Worker, the gateways and the
- * functions in the database under one clock, which stands still until a test moves it.
+ * The Worker with both gateways: a world of the simulator for one test file. The Worker, the gateways and the
+ * functions in the database have one clock, which stands still until a test moves it.
  */
 import { env as bindings } from 'cloudflare:workers';
 import { vi } from 'vitest';
