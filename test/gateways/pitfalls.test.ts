@@ -373,6 +373,7 @@ test('TRADE_CLOSED of a paid payment taken as unpaid', async () => {
 test('two partial refunds within a minute', async () => {
   const paymentId = await world.payment();
   const { data: first } = await world.refund(paymentId, '10.00');
+  await app.idle();
   const { data: second } = await world.refund(paymentId, '20.00');
   await world.pass(30);
   expect(await world.look(paymentId, first.id)).toMatchObject({ status: 1 });
