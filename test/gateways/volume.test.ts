@@ -140,4 +140,4 @@ test('1,000 refunds with lost answers, long processing and doubled callbacks: bo
     FROM payment_refunds JOIN gateway_refunds ON refund_id = payment_refunds.id`;
   const byNumber = new Map(refunds.map(({ outRefundNo, moved }) => [outRefundNo, moved]));
   expect(rows.filter((row) => byNumber.get(row.out_refund_no) !== row.fen)).toEqual([]);
-}, 300_000);
+}, 900_000);
