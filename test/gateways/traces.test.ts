@@ -51,7 +51,7 @@ const SECRETS = [
   ),
   String(world.env.WECHAT_API_V3_KEY),
   ...['PRIVATE KEY', 'PUBLIC KEY', 'oSIMULATOR', '支付用户零钱', '2088000000000002', 'buyer_id'],
-  ...['biz_content', 'WECHATPAY2', 'ciphertext', 'sub_msg', '拍错了', '王小明', '6222'],
+  ...['biz_content', 'WECHATPAY2', 'ciphertext', 'sub_msg', '拍错了', '王小明', '62220200'],
 ];
 
 function expectNothingSecret(...more: string[]) {
