@@ -197,7 +197,7 @@ BEGIN
         AND (next_attempt_at <> due OR message_due_at IS DISTINCT FROM due OR due < moment + interval '5 seconds');
     END IF;
     -- One that the gateway has accepted is polled, and swept where the polls got lost.
-    RETURN json_build_object('operation', 'wait', 'refund_id', refund.id::text,
+    RETURN json_build_object('operation', 'wait',
       'due_at', CASE WHEN NOT ask AND work.state <> 'accepted' AND (FOUND OR resend) THEN extract(epoch FROM due) * 1000 END);
   END IF;
 
@@ -223,10 +223,9 @@ BEGIN
   WHERE refund_id = refund.id RETURNING * INTO work;
   RETURN json_build_object(
     'operation', CASE WHEN sends THEN 'send' ELSE 'query' END,
-    'refund_id', refund.id::text,
     'gateway', work.gateway,
     'attempt', work.attempts,
-    'request', gateway_refund_request(refund.id),
+    'request', request || jsonb_build_object('tradeNo', work.trade_no),
     -- If the gateway says that a refused refund is not there, it fails, so everything else that may show that its
     -- money moved is asked too. No other refund of the payment may be what shows.
     'decisive', work.state = 'refused' AND NOT EXISTS (
@@ -267,9 +266,9 @@ BEGIN
   IF cause = 'answer' AND work.attempts = attempt THEN
     work.send_ended_at := moment;
   END IF;
-  -- How long it is in this state of affairs, by which the distance between two looks grows.
   -- From one send to the next.
   pause := least(interval '15 seconds' * power(2, least(work.attempts, 10) - 1), interval '1 hour');
+  -- How long nothing has changed: the distance between two queries grows with it.
   age := moment - coalesce(work.attention_at, work.sent_at, work.created_at);
   work.gateway_refund_no := coalesce(work.gateway_refund_no, left(news ->> 'gatewayRefundNo', 64));
 
@@ -471,7 +470,7 @@ BEGIN
 END $$;
 --> statement-breakpoint
 
--- Records what came of a call of a gateway. `call`: operation (send, query, poll), attempt, began, ended
+-- Records what came of a call of a gateway. `call`: operation (send, query, poll, abnormal), attempt, began, ended
 -- (milliseconds since the epoch), httpStatus, gatewayRequestId. Null where there is no such refund.
 CREATE FUNCTION record_gateway_answer(
   number text, call jsonb, news jsonb, explanation text, configured jsonb, in_request text, resend boolean,
@@ -520,7 +519,7 @@ DECLARE
   work gateway_refunds;
   refund payment_refunds;
   payment payments;
-  known record;
+  known jsonb;
   outcome text := 'nothing_to_do';
   again boolean := false;
   follow_up json;
@@ -556,10 +555,10 @@ BEGIN
 
   IF refund.id IS NOT NULL AND payment.id IS NOT NULL THEN
     SELECT * INTO work FROM gateway_refunds WHERE refund_id = refund.id;
-    SELECT gateway_refund_request(refund.id)::jsonb AS request INTO known;
-    IF coalesce(asked ->> 'outTradeNo', known.request ->> 'outTradeNo') <> known.request ->> 'outTradeNo'
-        OR coalesce(asked ->> 'amount', known.request ->> 'amount') <> known.request ->> 'amount'
-        OR coalesce(asked ->> 'total', known.request ->> 'total') <> known.request ->> 'total'
+    known := gateway_refund_request(refund.id);
+    IF coalesce(asked ->> 'outTradeNo', known ->> 'outTradeNo') <> known ->> 'outTradeNo'
+        OR coalesce(asked ->> 'amount', known ->> 'amount') <> known ->> 'amount'
+        OR coalesce(asked ->> 'total', known ->> 'total') <> known ->> 'total'
         OR work.account <> of_account THEN
       -- Somebody else's refund with our number.
       outcome := 'other_refund';
@@ -607,7 +606,7 @@ BEGIN
   -- What people see of it. A longer key is shown as its hash.
   IF payment.id IS NOT NULL THEN
     INSERT INTO payment_callbacks (payment_id, callback_no, status)
-    VALUES (payment.id, CASE WHEN length(inbox.notification_key) <= 100 THEN inbox.notification_key ELSE encode(sha256(inbox.notification_key::bytea), 'hex') END,
+    VALUES (payment.id, CASE WHEN length(inbox.notification_key) <= 100 THEN inbox.notification_key ELSE encode(sha256(convert_to(inbox.notification_key, 'UTF8')), 'hex') END,
       CASE
         WHEN asked -> 'news' ->> 'kind' = 'succeeded' OR told ->> 'state' = 'paid' THEN 1
         WHEN asked -> 'news' ->> 'kind' = 'closed' OR told ->> 'state' = 'closed' THEN 2

@@ -77,10 +77,9 @@ export interface FollowUp {
 /** What claim_gateway_refund() gives. */
 export type Claim =
   | { operation: 'none' }
-  | { operation: 'wait'; refund_id: string; due_at: number | null }
+  | { operation: 'wait'; due_at: number | null }
   | {
       operation: 'send' | 'query';
-      refund_id: string;
       gateway: string;
       attempt: number;
       request: GatewayRefund;
