@@ -1,0 +1,290 @@
+/** The frame: the bar on top, what is wrong for the whole page, the page, and the dialogues over it. */
+import { computed, useSignal } from '@preact/signals';
+import type { ComponentType } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+import { expired } from './api';
+import { PersonIcon, ThemeIcon } from './icons';
+import { keysOn, switchKeys, useKeys } from './keys';
+import { Announcements, Bar, Dialog, NotReady, ReadFailure, Tooltip } from './parts';
+import { PaymentDetailPage } from './payments/detail';
+import { PaymentListPage } from './payments/list';
+import { Search, SearchPage } from './payments/search';
+import { go, place, returned, WORK_LIST } from './router';
+import { ask, session, sessionFailure, signOut } from './session';
+import { SignedIn, SignedOut, SignIn } from './sign-in';
+import { speak, texts } from './texts';
+import { nextTheme, theme } from './theme';
+
+const path = computed(() => place.value.pathname.replace(/\/+$/, '') || '/console');
+
+/** A page whose code is loaded when it is first shown. */
+function later(load: () => Promise<ComponentType>): ComponentType {
+  return function Later() {
+    const page = useSignal<ComponentType | undefined>(undefined);
+    useEffect(() => {
+      load().then((loaded) => {
+        page.value = loaded;
+      });
+    }, [page]);
+    const Page = page.value;
+    return Page ? <Page /> : <p class="muted">{texts.value.common.loading}</p>;
+  };
+}
+
+const RefundListPage = later(async () => (await import('./refunds/list')).RefundListPage);
+const AttentionPage = later(async () => (await import('./attention/attention')).AttentionPage);
+const StatisticsPage = later(async () => (await import('./statistics/statistics')).StatisticsPage);
+
+/** The page of an address. Its key changes where nothing of the page before may stay. */
+function Page() {
+  const at = path.value;
+  const id = /^\/console\/payments\/([^/]+)$/.exec(at)?.[1];
+  if (id) return <PaymentDetailPage key={id} id={decodeURIComponent(id)} />;
+  if (at === '/console' || at === '/console/payments') return <PaymentListPage />;
+  if (at === '/console/refunds') return <RefundListPage />;
+  if (at === '/console/attention') return <AttentionPage />;
+  if (at === '/console/statistics') return <StatisticsPage />;
+  if (at === '/console/search') return <SearchPage />;
+  if (at === '/console/signing-in') return <SignedIn />;
+  return (
+    <section class="whole-page">
+      <h1>{texts.value.state.notFound}</h1>
+      <p>
+        <a href="/console/payments">{texts.value.nav.payments}</a>
+      </p>
+    </section>
+  );
+}
+
+/** All of it. */
+export function App() {
+  const main = useRef<HTMLElement>(null);
+  const shownPath = useRef(path.value);
+
+  // A page that was gone to has the focus on its heading, so that it is read out; the way back finds its row itself.
+  useEffect(
+    () =>
+      path.subscribe((next) => {
+        if (next === shownPath.current) return;
+        shownPath.current = next;
+        if (returned.value) return;
+        requestAnimationFrame(() => {
+          if (document.querySelector('dialog[open]')) return;
+          main.current?.querySelector('h1')?.focus({ preventScroll: true });
+        });
+      }),
+    [],
+  );
+
+  if (path.value === '/console/signed-out') return <SignedOut />;
+  const failure = sessionFailure.value;
+  if (session.value === undefined) {
+    if (failure?.code === 50301 || failure?.code === 50302) return <NotReady />;
+    return failure ? <ReadFailure failure={failure} stale={false} reload={ask} /> : null;
+  }
+  if (session.value === null) return <SignIn />;
+  return (
+    <>
+      <TopBar />
+      <main id="content" ref={main}>
+        <Offline />
+        <NewVersion />
+        <Page />
+      </main>
+      <Announcements />
+      <Tooltip />
+      {expired.value && <Expired />}
+    </>
+  );
+}
+
+function TopBar() {
+  const { nav } = texts.value;
+  const help = useSignal(false);
+  useKeys({
+    'g p': () => go('/console/payments'),
+    'g r': () => go(WORK_LIST),
+    'g a': () => go('/console/attention'),
+    'g s': () => go('/console/statistics'),
+    '?': () => {
+      help.value = true;
+    },
+  });
+  const link = (page: string, href: string, text: string, keys: string) => (
+    <a
+      href={href}
+      aria-keyshortcuts={keys}
+      {...(path.value.startsWith(page) || (page.endsWith('payments') && path.value === '/console')
+        ? { 'aria-current': 'page' as const }
+        : {})}
+    >
+      {text}
+    </a>
+  );
+  return (
+    <>
+      <a class="skip button" href="#content">
+        {nav.skip}
+      </a>
+      <header class="top">
+        <nav aria-label={nav.label}>
+          {link('/console/payments', '/console/payments', nav.payments, 'g p')}
+          {link('/console/refunds', WORK_LIST, nav.refunds, 'g r')}
+          {link('/console/attention', '/console/attention', nav.attention, 'g a')}
+          {link('/console/statistics', '/console/statistics', nav.statistics, 'g s')}
+        </nav>
+        <Search />
+        <div class="tools">
+          <button
+            type="button"
+            class="quiet"
+            aria-label={`${nav.theme}：${nav.themes[theme.value]}`}
+            data-tip={`${nav.theme}：${nav.themes[theme.value]}`}
+            onClick={nextTheme}
+          >
+            <ThemeIcon />
+          </button>
+          <button
+            type="button"
+            class="quiet"
+            aria-label={nav.switchLanguage}
+            lang={texts.value.language === 'en' ? 'zh-CN' : 'en'}
+            onClick={() => speak(texts.value.language === 'en' ? 'zh' : 'en')}
+          >
+            {nav.otherLanguage}
+          </button>
+          <button type="button" class="quiet" popoverTarget="account" aria-label={nav.account}>
+            <PersonIcon />
+            <span class="actor">{session.value?.actor}</span>
+          </button>
+          <div class="menu" id="account" popover="auto">
+            <p>
+              <span class="label">{nav.account}</span>
+              <br />
+              {session.value?.actor}
+            </p>
+            <button
+              type="button"
+              popoverTarget="account"
+              aria-keyshortcuts="?"
+              onClick={() => {
+                help.value = true;
+              }}
+            >
+              {nav.keys}
+            </button>
+            <button type="button" onClick={signOut}>
+              {nav.signOut}
+            </button>
+          </div>
+        </div>
+      </header>
+      {help.value && <Help onClose={() => (help.value = false)} />}
+    </>
+  );
+}
+
+function Help({ onClose }: { onClose: () => void }) {
+  const { keys, common } = texts.value;
+  return (
+    <Dialog title={keys.title} onClose={onClose}>
+      <div class="stack">
+        <label class="row">
+          <input
+            type="checkbox"
+            checked={keysOn.value}
+            onChange={(event) => switchKeys(event.currentTarget.checked)}
+          />
+          {keys.on}
+        </label>
+        <dl class="pairs">
+          {Object.entries(keys.list).map(([key, what]) => (
+            <>
+              <dt>
+                {key.split(' ').map((one) => (
+                  <kbd key={one}>{one}</kbd>
+                ))}
+              </dt>
+              <dd>{what}</dd>
+            </>
+          ))}
+        </dl>
+        <div class="end">
+          <button type="button" onClick={onClose}>
+            {common.close}
+          </button>
+        </div>
+      </div>
+    </Dialog>
+  );
+}
+
+/** While the browser knows that there is no network. */
+function Offline() {
+  const offline = useSignal(!navigator.onLine);
+  useEffect(() => {
+    const look = () => {
+      offline.value = !navigator.onLine;
+      // What failed meanwhile asks again.
+      if (navigator.onLine) dispatchEvent(new Event('console:online'));
+    };
+    addEventListener('online', look);
+    addEventListener('offline', look);
+    return () => {
+      removeEventListener('online', look);
+      removeEventListener('offline', look);
+    };
+  }, [offline]);
+  return offline.value ? (
+    <Bar tone="warning" alert>
+      {texts.value.state.offline}
+    </Bar>
+  ) : null;
+}
+
+/** A deployment has replaced the code of this page while something was being typed. */
+function NewVersion() {
+  const there = useSignal(false);
+  useEffect(() => {
+    const show = () => {
+      there.value = true;
+    };
+    addEventListener('console:new-version', show);
+    return () => removeEventListener('console:new-version', show);
+  }, [there]);
+  if (!there.value) return null;
+  return (
+    <Bar
+      actions={
+        <button type="button" onClick={() => location.reload()}>
+          {texts.value.common.refresh}
+        </button>
+      }
+    >
+      {texts.value.state.newVersion}
+    </Bar>
+  );
+}
+
+/** Over everything, with everything typed still there. A new tab signs in, and tells this one. */
+function Expired() {
+  const { session: words } = texts.value;
+  return (
+    <Dialog title={words.expired} onClose={() => {}} closable={false}>
+      <div class="stack">
+        <p role="alert">{words.expiredHelp}</p>
+        <div class="end">
+          <a
+            class="button primary"
+            href="/console/signing-in"
+            target="_blank"
+            rel="noopener opener"
+          >
+            {words.again}
+            <span class="visually-hidden">{texts.value.common.newTab}</span>
+          </a>
+        </div>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,4 @@
+/** To come. */
+export function PaymentDetailPage(_: { id?: string }) {
+  return null;
+}

@@ -1,0 +1,404 @@
+/** The list of payments. Its address is the query of GET /payments, so a bookmark is a saved view. */
+import { signal, useSignal } from '@preact/signals';
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
+import { get } from '../api';
+import { changeQuery, DayRange, FilterBar, parameter, Toggles } from '../filters';
+import { count, offset } from '../format';
+import { useKeys } from '../keys';
+import { yuan } from '../money';
+import {
+  Bar,
+  Fill,
+  Identifier,
+  Money,
+  methodName,
+  PaymentStatus,
+  ReadFailure,
+  Time,
+} from '../parts';
+import { useGet } from '../resource';
+import { go, place, returned, withQuery } from '../router';
+import { may, zone } from '../session';
+import { fill, texts } from '../texts';
+import type { Payment, PaymentPage } from '../types';
+import { ExportButton } from './export';
+
+/** What the API filters by. */
+const FILTERS = [
+  'status',
+  'payment_method',
+  'refund_state',
+  'start_time',
+  'end_time',
+  'order_no',
+  'payment_no',
+];
+
+const SIZES = ['20', '50', '100'];
+const DEFAULT_SIZE = '50';
+
+/** The payments of the list that was shown last, so that a detail knows the one before and the one after. */
+export const listed = signal<{ href: string; ids: string[] } | undefined>(undefined);
+
+/** In which list which payment was opened: the way back leads to its row. */
+const opened = new Map<string, string>();
+
+/** /console/payments */
+export function PaymentListPage() {
+  const { list, title } = texts.value;
+  const query = Object.fromEntries(place.value.searchParams);
+  const size = query.size ?? DEFAULT_SIZE;
+  const path = withQuery('/payments', { ...query, size });
+  const { answer, failure, busy, reload } = useGet<PaymentPage>(path);
+  const page = Number(query.page ?? 1);
+  const data = answer?.data;
+  const pages = Math.max(1, Math.ceil((data?.total ?? 0) / Number(size)));
+  const filtered = FILTERS.some((name) => query[name]);
+
+  useEffect(() => {
+    document.title = `${list.title} · ${title}`;
+  }, [list, title]);
+  useEffect(() => {
+    const href = place.peek().pathname + place.peek().search;
+    if (data) listed.value = { href, ids: data.list.map(({ id }) => id) };
+  }, [data]);
+
+  const goPage = (to: number) => {
+    if (to < 1 || to > pages || to === page) return;
+    const { cursor: _, ...kept } = query;
+    go(withQuery('/console/payments', { ...kept, page: to === 1 ? undefined : String(to) }));
+  };
+  useKeys({ '[': () => goPage(page - 1), ']': () => goPage(page + 1) });
+
+  return (
+    <>
+      <h1 tabIndex={-1}>{list.title}</h1>
+      <FilterBar names={FILTERS}>
+        <Toggles legend={list.status} name="status" values={texts.value.paymentStatus} />
+        <Toggles legend={list.method} name="payment_method" values={texts.value.method} />
+        <Toggles legend={list.refundState} name="refund_state" values={texts.value.refundState} />
+        <DayRange legend={list.created} />
+        <NumberFilters />
+      </FilterBar>
+      {failure?.code === 40000 ? (
+        <WrongAddress errors={failure.errors} />
+      ) : (
+        failure && <ReadFailure failure={failure} stale={data !== undefined} reload={reload} />
+      )}
+      <Newer path={path} page={page} data={data} reload={reload} />
+      <div class="summary">
+        <p role="status">
+          {data && (
+            <Fill
+              text={list.total}
+              count={<b>{count(data.total)}</b>}
+              sum={<b class="money">{yuan(data.total_amount)}</b>}
+            />
+          )}
+        </p>
+        <div class="end screen-only">
+          <label for="size">{list.size}</label>
+          <select
+            id="size"
+            value={size}
+            onChange={(event) =>
+              changeQuery({
+                size:
+                  event.currentTarget.value === DEFAULT_SIZE
+                    ? undefined
+                    : event.currentTarget.value,
+              })
+            }
+          >
+            {SIZES.map((one) => (
+              <option key={one}>{one}</option>
+            ))}
+          </select>
+          {may('payments:export') && data && data.total > 0 && (
+            <ExportButton query={query} total={data.total} />
+          )}
+        </div>
+      </div>
+      {data?.total === 0 && !busy ? (
+        <Nothing filtered={filtered} />
+      ) : (
+        <Rows rows={data?.list} busy={busy} size={Number(size)} />
+      )}
+      {data && data.total > Number(size) && (
+        <nav class="pager" aria-label={list.pager}>
+          <PageLink page={page - 1} pages={pages} text={list.previous} keys="[" />
+          <input
+            key={page}
+            type="text"
+            inputMode="numeric"
+            aria-label={list.page}
+            defaultValue={String(page)}
+            onKeyDown={(event) => {
+              if (event.key === 'Enter') goPage(Number(event.currentTarget.value));
+            }}
+          />
+          <span>{fill(list.pages, { count: count(pages) })}</span>
+          <PageLink page={page + 1} pages={pages} text={list.next} keys="]" />
+        </nav>
+      )}
+    </>
+  );
+}
+
+/** A link to a page; without an address where there is no such page. */
+function PageLink(props: { page: number; pages: number; text: string; keys: string }) {
+  const { page, pages, text, keys } = props;
+  const query = Object.fromEntries(place.value.searchParams);
+  const there = 1 <= page && page <= pages;
+  const href = withQuery('/console/payments', {
+    ...query,
+    page: page === 1 ? undefined : String(page),
+  });
+  return (
+    <a
+      class="button"
+      aria-keyshortcuts={keys}
+      {...(there ? { href } : { role: 'link', 'aria-disabled': 'true' as const })}
+    >
+      {text}
+    </a>
+  );
+}
+
+/** What a link filters by number, which no button of the query bar shows. */
+function NumberFilters() {
+  const { list, detail, common } = texts.value;
+  const numbers = (['order_no', 'payment_no'] as const).filter((name) => parameter(name));
+  if (numbers.length === 0) return null;
+  return (
+    <div class="chips">
+      {numbers.map((name) => (
+        <button
+          key={name}
+          type="button"
+          class="toggle"
+          aria-pressed="true"
+          data-tip={common.clearFilters}
+          onClick={() => changeQuery({ [name]: undefined })}
+        >
+          {fill(list.onlyNumber, { name: detail.field[name], number: parameter(name) ?? '' })} ✕
+        </button>
+      ))}
+    </div>
+  );
+}
+
+/** An address that the API does not understand, such as one that was cut while it was sent on. */
+function WrongAddress({ errors }: { errors: { path: string; message: string }[] }) {
+  const { list, common, wrongValue } = texts.value;
+  return (
+    <Bar
+      tone="danger"
+      alert
+      actions={
+        <a class="button" href="/console/payments">
+          {common.clearFilters}
+        </a>
+      }
+    >
+      {errors.map(({ path, message }) => (
+        <p key={path}>
+          <Fill
+            text={list.wrongParameter}
+            path={<code>{path}</code>}
+            message={wrongValue || message}
+          />
+        </p>
+      ))}
+    </Bar>
+  );
+}
+
+/** New payments do not move the rows that somebody reads: they are offered, when the tab comes back. */
+function Newer(props: {
+  path: string;
+  page: number;
+  data: PaymentPage | undefined;
+  reload: () => Promise<void>;
+}) {
+  const { path, page, data, reload } = props;
+  const newer = useSignal(false);
+  useEffect(() => {
+    newer.value = false;
+    if (page !== 1 || !data) return;
+    const look = async () => {
+      if (document.visibilityState !== 'visible') return;
+      // A question in passing: without an answer nothing is lost.
+      const now = await get<PaymentPage>(path, { once: true }).catch(() => undefined);
+      newer.value = now !== undefined && now.data.list[0]?.id !== data.list[0]?.id;
+    };
+    document.addEventListener('visibilitychange', look);
+    return () => document.removeEventListener('visibilitychange', look);
+  }, [newer, path, page, data]);
+  if (!newer.value) return null;
+  const { list, common } = texts.value;
+  return (
+    <Bar
+      actions={
+        <button
+          type="button"
+          onClick={async () => {
+            newer.value = false;
+            await reload();
+          }}
+        >
+          {common.refresh}
+        </button>
+      }
+    >
+      {list.newer}
+    </Bar>
+  );
+}
+
+/** Nothing that fits; or nothing at all yet, and then what to do. */
+function Nothing({ filtered }: { filtered: boolean }) {
+  const { list, common } = texts.value;
+  return (
+    <div class="nothing">
+      <p>
+        <b>{filtered ? list.empty : list.firstDay}</b>
+      </p>
+      {filtered ? (
+        <a class="button" href="/console/payments">
+          {common.clearFilters}
+        </a>
+      ) : (
+        <p class="muted">{list.firstDayHelp}</p>
+      )}
+    </div>
+  );
+}
+
+function Rows({ rows, busy, size }: { rows: Payment[] | undefined; busy: boolean; size: number }) {
+  const { columns } = texts.value.list;
+  const current = useSignal(-1);
+  const body = useRef<HTMLTableSectionElement>(null);
+  const href = place.value.pathname + place.value.search;
+
+  const focusRow = (index: number) => {
+    const link = body.current?.rows[index]?.querySelector<HTMLElement>('a');
+    if (!link) return;
+    current.value = index;
+    link.focus();
+    link.scrollIntoView({ block: 'nearest' });
+  };
+  // On the way back: the focus is on the row that was opened. The browser restores the scroll position.
+  useLayoutEffect(() => {
+    current.value = -1;
+    const id = opened.get(href);
+    if (!returned.peek() || id === undefined || !rows) return;
+    const index = rows.findIndex((row) => row.id === id);
+    current.value = index;
+    body.current?.rows[index]?.querySelector<HTMLElement>('a')?.focus({ preventScroll: true });
+    // Only when the page is shown: newer rows behind it move nothing.
+  }, [href, rows === undefined]);
+  useKeys({
+    j: () => focusRow(Math.min(current.value + 1, (rows?.length ?? 0) - 1)),
+    k: () => focusRow(Math.max(current.value - 1, 0)),
+    Enter: () => body.current?.rows[current.value]?.querySelector<HTMLElement>('a')?.click(),
+  });
+
+  return (
+    <div class="table cards" aria-busy={busy}>
+      <table class="payments">
+        <colgroup>
+          <col class="w-time" />
+          <col class="w-number" />
+          <col class="w-long" />
+          <col class="w-method" />
+          <col class="w-amount" />
+          <col class="w-amount" />
+          <col class="w-status" />
+        </colgroup>
+        <thead>
+          <tr>
+            <th scope="col" aria-sort="descending">
+              {fill(columns.created, { zone: offset(zone()) })}
+            </th>
+            <th scope="col">{columns.orderNo}</th>
+            <th scope="col">{columns.paymentNo}</th>
+            <th scope="col">{columns.method}</th>
+            <th scope="col" class="amount">
+              {columns.amount}
+            </th>
+            <th scope="col" class="amount">
+              {columns.refunded}
+            </th>
+            <th scope="col">{columns.status}</th>
+          </tr>
+        </thead>
+        {rows ? (
+          <tbody ref={body} class={busy ? 'old' : ''}>
+            {rows.map((row, index) => (
+              <Row
+                key={row.id}
+                row={row}
+                current={index === current.value}
+                onOpen={() => opened.set(href, row.id)}
+              />
+            ))}
+          </tbody>
+        ) : (
+          <tbody class="skeleton" aria-hidden="true">
+            {Array.from({ length: size }, (_, index) => (
+              <tr key={index}>
+                <td colSpan={7} />
+              </tr>
+            ))}
+          </tbody>
+        )}
+      </table>
+    </div>
+  );
+}
+
+function Row({ row, current, onOpen }: { row: Payment; current: boolean; onOpen: () => void }) {
+  const { list, detail } = texts.value;
+  return (
+    // The link in it is what the keyboard reaches; the click on the row is a convenience of the mouse.
+    // biome-ignore lint/a11y/useKeyWithClickEvents: the row's link does the same
+    <tr
+      data-current={current}
+      onClick={(event) => {
+        const selecting = getSelection()?.isCollapsed === false;
+        if (event.target instanceof Element && event.target.closest('a, button')) return;
+        if (!selecting) event.currentTarget.querySelector<HTMLElement>('a')?.click();
+      }}
+    >
+      <td class="o-5">
+        <Time at={row.created_at} />
+      </td>
+      <td class="o-3">
+        {row.order_no === null ? (
+          <span class="muted">{list.unknownOrder}</span>
+        ) : (
+          <Identifier text={row.order_no} what={detail.field.order_no} />
+        )}
+      </td>
+      {/* biome-ignore lint/a11y/noStaticElementInteractions: it only notes what the link in it does */}
+      <td class="o-1" onClickCapture={onOpen}>
+        <Identifier
+          text={row.payment_no}
+          what={detail.field.payment_no}
+          href={`/console/payments/${row.id}`}
+        />
+      </td>
+      <td class="o-6">{methodName(row.payment_method)}</td>
+      <td class="amount o-2">
+        <Money amount={row.amount} />
+      </td>
+      <td class="amount o-7" data-label={list.columns.refunded}>
+        {row.refunded_amount !== '0.00' && <Money amount={row.refunded_amount} />}
+      </td>
+      <td class="o-4">
+        <PaymentStatus status={row.status} refunded={row.refunded_amount} />
+      </td>
+    </tr>
+  );
+}

@@ -1,0 +1,70 @@
+/** What a page shows of an answer: the data, whether newer are on their way, and what went wrong. */
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import { type Answer, Failure, get, remembered } from './api';
+
+/** An answer as a page sees it. */
+export interface Resource<T> {
+  /** The newest answer. While another address is loading, the one of the address before. */
+  answer: Answer<T> | undefined;
+  failure: Failure | undefined;
+  busy: boolean;
+  /** Asks again, past the API's cache. Resolves when the answer is there. */
+  reload: () => Promise<void>;
+}
+
+type State<T> = Omit<Resource<T>, 'reload'> & { path: string };
+
+/**
+ * Gets a path, and again where it changes. The answer of the last time is shown at once and renewed behind it.
+ * The last request wins; older ones are aborted.
+ */
+export function useGet<T>(path: string): Resource<T> {
+  const [state, setState] = useState<State<T>>();
+  const running = useRef<AbortController>(undefined);
+
+  // In the very render that first sees the path, so that the way back shows its rows in the same frame.
+  const shown: State<T> =
+    state?.path === path
+      ? state
+      : { path, answer: remembered<T>(path) ?? state?.answer, failure: undefined, busy: true };
+
+  const load = useCallback(
+    async (fresh: boolean) => {
+      running.current?.abort();
+      const controller = new AbortController();
+      running.current = controller;
+      const keep = (change: Partial<State<T>>) =>
+        setState((last) => ({
+          path,
+          answer: remembered<T>(path) ?? last?.answer,
+          failure: undefined,
+          busy: false,
+          ...change,
+        }));
+      keep({ busy: true });
+      try {
+        const answer = await get<T>(path, { signal: controller.signal, fresh });
+        if (running.current === controller) keep({ answer });
+      } catch (error) {
+        if (running.current !== controller || controller.signal.aborted) return;
+        if (!(error instanceof Failure)) throw error;
+        keep({ failure: error });
+      }
+    },
+    [path],
+  );
+
+  useEffect(() => {
+    load(false);
+  }, [load]);
+  useEffect(() => () => running.current?.abort(), []);
+  const failed = state?.failure !== undefined;
+  useEffect(() => {
+    if (!failed) return;
+    const again = () => load(false);
+    addEventListener('console:online', again);
+    return () => removeEventListener('console:online', again);
+  }, [failed, load]);
+
+  return { ...shown, reload: useCallback(() => load(true), [load]) };
+}

@@ -1,0 +1,55 @@
+/**
+ * Where we are. Links are plain `<a href>`: the Navigation API turns those within the console into a change of
+ * `place`, and restores the scroll position on the way back. A browser without it loads the page, which works too.
+ */
+import { signal } from '@preact/signals';
+
+/** The address that is shown. */
+export const place = signal(new URL(location.href));
+
+/** Whether we came to it by back or forward. */
+export const returned = signal(false);
+
+const api = 'navigation' in window ? window.navigation : undefined;
+
+/** Follows links within the console from now on. `rendered` resolves when the page of a new place is shown. */
+export function startRouter(rendered: () => Promise<void>): void {
+  api?.addEventListener('navigate', (event) => {
+    const url = new URL(event.destination.url);
+    if (!event.canIntercept || event.hashChange || event.downloadRequest !== null) return;
+    if (event.formData || !isPage(url)) return;
+    event.intercept({
+      // Where the focus goes is up to the pages: a filter that was changed keeps it.
+      focusReset: 'manual',
+      async handler() {
+        returned.value = event.navigationType === 'traverse';
+        place.value = url;
+        await rendered();
+      },
+    });
+  });
+}
+
+/** Pages of this console; the Worker answers the others. */
+function isPage({ origin, pathname }: URL): boolean {
+  if (origin !== location.origin) return false;
+  if (pathname === '/console/sign-in' || pathname === '/console/signed-in') return false;
+  return pathname === '/console' || pathname.startsWith('/console/');
+}
+
+/** Goes to an address as a link would. `replace` leaves no entry in the history. */
+export function go(href: string, options: { replace?: boolean } = {}): void {
+  if (api) api.navigate(href, { history: options.replace ? 'replace' : 'auto' });
+  else if (options.replace) location.replace(href);
+  else location.assign(href);
+}
+
+/** The query as an address has it: empty values left out, and commas as they are. */
+export function withQuery(path: string, query: Record<string, string | undefined>): string {
+  const given = Object.entries(query).filter((pair): pair is [string, string] => Boolean(pair[1]));
+  const text = new URLSearchParams(given).toString().replaceAll('%2C', ',');
+  return text === '' ? path : `${path}?${text}`;
+}
+
+/** Where the work list of refunds begins: those that are 处理中, the oldest first. */
+export const WORK_LIST = '/console/refunds?status=0&order=oldest';

@@ -1,0 +1,2 @@
+import { type Texts, zh } from './texts';
+export const en = zh satisfies Texts;
