@@ -8,6 +8,7 @@ export type {
   PaymentDetail,
   PaymentPage,
   PaymentStatistics,
+  Refund,
   RefundEvent,
   RefundGateway,
   RefundPage,

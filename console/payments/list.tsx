@@ -362,7 +362,6 @@ function Row({ row, current, onOpen }: { row: Payment; current: boolean; onOpen:
   const { list, detail } = texts.value;
   return (
     // The link in it is what the keyboard reaches; the click on the row is a convenience of the mouse.
-    // biome-ignore lint/a11y/useKeyWithClickEvents: the row's link does the same
     <tr
       data-current={current}
       onClick={(event) => {
@@ -381,7 +380,6 @@ function Row({ row, current, onOpen }: { row: Payment; current: boolean; onOpen:
           <Identifier text={row.order_no} what={detail.field.order_no} />
         )}
       </td>
-      {/* biome-ignore lint/a11y/noStaticElementInteractions: it only notes what the link in it does */}
       <td class="o-1" onClickCapture={onOpen}>
         <Identifier
           text={row.payment_no}
@@ -389,14 +387,14 @@ function Row({ row, current, onOpen }: { row: Payment; current: boolean; onOpen:
           href={`/console/payments/${row.id}`}
         />
       </td>
-      <td class="o-6">{methodName(row.payment_method)}</td>
-      <td class="amount o-2">
+      <td class="o-6 end-of-card">{methodName(row.payment_method)}</td>
+      <td class="amount o-2 end-of-card">
         <Money amount={row.amount} />
       </td>
       <td class="amount o-7" data-label={list.columns.refunded}>
         {row.refunded_amount !== '0.00' && <Money amount={row.refunded_amount} />}
       </td>
-      <td class="o-4">
+      <td class="o-4 end-of-card">
         <PaymentStatus status={row.status} refunded={row.refunded_amount} />
       </td>
     </tr>
