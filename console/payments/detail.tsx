@@ -9,6 +9,7 @@ import {
   Badge,
   Bar,
   copy,
+  Fill,
   Foreign,
   Identifier,
   Money,
@@ -275,43 +276,39 @@ function Refunds(props: {
       {shown.length === 0 ? (
         <p class="muted">{detail.refundsNone}</p>
       ) : (
-        <ul class="refunds">
-          {shown.map((refund) => (
-            <li key={refund.id} data-refund={refund.id}>
-              <div class="row">
-                <RefundStatus status={refund.status} focus />
-                <b class="money">{yuan(refund.amount)}</b>
-                <Identifier text={refund.refund_no} what={columns.number} />
-                {refund.gateway && refund.status === 0 && <GatewayBadge refund={refund} />}
-              </div>
-              {refund.reason && (
-                <p>
-                  <Foreign text={refund.reason} />
-                </p>
-              )}
-              <p class="muted small">
-                <Time at={refund.created_at} />
-                {refund.events[0] && (
-                  <>
-                    {' · '}
-                    <Foreign text={fill(texts.value.event.by, { actor: refund.events[0].actor })} />
-                  </>
-                )}
-              </p>
-              <GatewayFacts refund={refund} />
-              <div class="row screen-only">
-                <RefundActions refund={refund} paymentId={payment.id} onChanged={onChanged} />
-                {refund.status === 2 &&
-                  may('refunds:create') &&
-                  payment.refundable_amount !== '0.00' && (
-                    <button type="button" class="quiet" onClick={() => onAgain(refund)}>
-                      {detail.refundAgain}
-                    </button>
-                  )}
-              </div>
-            </li>
-          ))}
-        </ul>
+        <div class="table cards">
+          <table class="refunds">
+            <colgroup>
+              <col class="w-time" />
+              <col />
+              <col class="w-amount" />
+              <col class="w-reason" />
+              <col class="w-short" />
+              <col class="w-short" />
+            </colgroup>
+            <thead>
+              <tr>
+                <th scope="col">{fill(columns.created, { zone: offset(zone()) })}</th>
+                <th scope="col">{columns.number}</th>
+                <th scope="col" class="amount">
+                  {columns.amount}
+                </th>
+                <th scope="col">{columns.reason}</th>
+                <th scope="col">{columns.status}</th>
+                <th scope="col">{columns.actor}</th>
+              </tr>
+            </thead>
+            {shown.map((refund) => (
+              <RefundRows
+                key={refund.id}
+                refund={refund}
+                payment={payment}
+                onChanged={onChanged}
+                onAgain={() => onAgain(refund)}
+              />
+            ))}
+          </table>
+        </div>
       )}
       {payment.refunds_total > shown.length && (
         <p class="muted">
@@ -319,6 +316,60 @@ function Refunds(props: {
         </p>
       )}
     </section>
+  );
+}
+
+/** A refund: its row, and under it what its gateway says and what can be done. */
+function RefundRows(props: {
+  refund: DetailRefund;
+  payment: PaymentDetail;
+  onChanged: () => Promise<void>;
+  onAgain: () => void;
+}) {
+  const { refund, payment, onChanged, onAgain } = props;
+  const { detail } = texts.value;
+  const actor = refund.events.find(({ from_status }) => from_status === null)?.actor;
+  const canAgain =
+    refund.status === 2 && may('refunds:create') && payment.refundable_amount !== '0.00';
+  const hasMore =
+    refund.gateway !== null || canAgain || may('refunds:settle') || may('refunds:correct');
+  return (
+    <tbody data-refund={refund.id}>
+      <tr>
+        <td class="o-5">
+          <Time at={refund.created_at} />
+        </td>
+        <td class="o-1">
+          <Identifier text={refund.refund_no} what={detail.columns.number} />
+        </td>
+        <td class="amount o-2 end-of-card">
+          <Money amount={refund.amount} />
+        </td>
+        <td class="o-3">{refund.reason && <Foreign text={refund.reason} />}</td>
+        <td class="o-4 end-of-card">
+          <RefundStatus status={refund.status} focus />
+        </td>
+        <td class="o-6 end-of-card">{actor && <Foreign text={actor} />}</td>
+      </tr>
+      {hasMore && (
+        <tr class="more">
+          <td colSpan={6}>
+            <div class="row">
+              {refund.gateway && refund.status === 0 && <GatewayBadge refund={refund} />}
+              <GatewayFacts refund={refund} />
+              <div class="row end screen-only">
+                <RefundActions refund={refund} paymentId={payment.id} onChanged={onChanged} />
+                {canAgain && (
+                  <button type="button" class="quiet" onClick={onAgain}>
+                    {detail.refundAgain}
+                  </button>
+                )}
+              </div>
+            </div>
+          </td>
+        </tr>
+      )}
+    </tbody>
   );
 }
 
@@ -342,34 +393,33 @@ function GatewayFacts({ refund }: { refund: DetailRefund }) {
   const { detail } = texts.value;
   const { gateway } = refund;
   if (!gateway) return null;
+  const isOver = refund.status !== 0;
   return (
-    <>
-      {gateway.last_error && gateway.state !== 'succeeded' && (
-        <p class={gateway.attention ? 'field-error' : 'muted'}>
+    <div class="facts small muted">
+      {gateway.last_error && (!isOver || gateway.attention) && (
+        <p class={gateway.attention ? 'field-error' : ''}>
           <Foreign text={gateway.last_error} /> <code>{gateway.last_error_code}</code>
         </p>
       )}
-      <p class="muted small row">
-        {gateway.refund_no && (
-          <span>
-            {detail.gatewayNumber}{' '}
-            <Identifier text={gateway.refund_no} what={detail.gatewayNumber} />
-          </span>
-        )}
-        {gateway.out_refund_no !== refund.refund_no && (
-          <span>
-            {detail.outNumber} <Identifier text={gateway.out_refund_no} what={detail.outNumber} />
-          </span>
-        )}
-        {refund.status === 0 && <span>{fill(detail.attempts, { count: gateway.attempts })}</span>}
-        {gateway.next_attempt_at && refund.status === 0 && (
-          <span>
-            {fill(detail.nextAttempt, { when: '' })}
-            <Time at={gateway.next_attempt_at} ago />
-          </span>
-        )}
-      </p>
-    </>
+      {gateway.refund_no && (
+        <span class="row">
+          {detail.gatewayNumber}
+          <Identifier text={gateway.refund_no} what={detail.gatewayNumber} />
+        </span>
+      )}
+      {gateway.out_refund_no !== refund.refund_no && (
+        <span class="row">
+          {detail.outNumber}
+          <Identifier text={gateway.out_refund_no} what={detail.outNumber} />
+        </span>
+      )}
+      {!isOver && <span>{fill(detail.attempts, { count: gateway.attempts })}</span>}
+      {!isOver && gateway.next_attempt_at && (
+        <span>
+          <Fill text={detail.nextAttempt} when={<Time at={gateway.next_attempt_at} ago />} />
+        </span>
+      )}
+    </div>
   );
 }
 
