@@ -48,7 +48,7 @@ const milliseconds = (min: number, max: number) =>
 
 const Variables = z.object({
   /** Where details are cached, under `payment:detail:{id}`. */
-  DETAIL_CACHE: binding<KVNamespace>('get', 'put', 'delete'),
+  DETAIL_CACHE: binding<KVNamespace>('get', 'getWithMetadata', 'put', 'delete'),
   /** Carries the purges that follow a change by some seconds. */
   PURGE_QUEUE: binding<Queue<PurgeMessage>>('sendBatch'),
   /** Carries the refunds that a gateway has to carry out, for the moment in which something is to be done about them. */

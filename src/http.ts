@@ -150,6 +150,7 @@ const allowOrigin = cors({
     'X-Request-Id',
   ],
   exposeHeaders: [
+    'Age',
     'Cache-Status',
     'Content-Disposition',
     'Idempotent-Replayed',

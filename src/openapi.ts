@@ -225,7 +225,7 @@ function operations(): Record<string, Operation> {
         200: {
           description: 'The payment',
           ...envelope('获取成功', ref('PaymentDetail'), PAYMENT_DETAIL),
-          headers: ['Cache-Status'],
+          headers: ['Cache-Status', 'Age'],
         },
       },
       errors: [...READING, 40401],
@@ -623,6 +623,11 @@ const HEADERS = {
     schema: { enum: ['hit', 'fwd=miss', 'fwd=bypass'].map((how) => `payment-detail; ${how}`) },
     example: 'payment-detail; hit',
   },
+  Age: {
+    description: 'RFC 9111: seconds since a detail from the cache was read from the database',
+    schema: { type: 'string', pattern: '^\\d+$' },
+    example: '0',
+  },
   'Content-Disposition': {
     description: 'Names the file',
     schema: { type: 'string', pattern: '^attachment; filename="payments-\\d{14}\\.csv"$' },
@@ -806,7 +811,8 @@ function errorResponse(codes: ErrorCode[], outcomeUnknown = false) {
 
 function describeHeaders(
   names: (keyof typeof HEADERS)[],
-  always: (keyof typeof HEADERS)[] = names,
+  // Only a detail from the cache has an Age.
+  always: (keyof typeof HEADERS)[] = names.filter((name) => name !== 'Age'),
 ) {
   const described = [...names, 'X-Request-Id' as const].map((name) => [
     name,

@@ -75,6 +75,7 @@ const templates = Object.keys(document.paths)
 /** What an answer has only where the document says so. */
 const TELLING_HEADERS = [
   'Allow',
+  'Age',
   'Cache-Status',
   'Content-Disposition',
   'Idempotent-Replayed',

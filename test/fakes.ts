@@ -10,12 +10,18 @@ import type { Bindings } from '../src/env';
 /** How long a write takes to be seen in another location. With the 30 s of a location's cache it makes KV's minute. */
 const PROPAGATION_MS = 30_000;
 
-interface Version {
+interface Stored {
   value: string | null;
+  metadata: unknown;
+}
+
+interface Version extends Stored {
   writtenAt: number;
   writtenIn: string;
   expiresAt: number;
 }
+
+const NOTHING: Stored = { value: null, metadata: null };
 
 export class FakeKv {
   /** While set, every operation fails. */
@@ -27,31 +33,38 @@ export class FakeKv {
   /** When `delete` was called. */
   deletes: number[] = [];
   private readonly versions = new Map<string, Version[]>();
-  private readonly edges = new Map<string, { value: string | null; until: number }>();
+  private readonly edges = new Map<string, Stored & { until: number }>();
 
   /** The namespace as a Worker in this location sees it. */
   at(location: string): KVNamespace {
+    const read = async (key: string, { cacheTtl }: { cacheTtl: number }): Promise<Stored> => {
+      await this.operate('get');
+      if (cacheTtl < 30) throw new Error('KV GET failed: 400 Invalid cache_ttl');
+      const edge = this.edges.get(`${location} ${key}`);
+      if (edge && edge.until > Date.now()) return edge;
+      const stored = this.visible(key, location);
+      this.edges.set(`${location} ${key}`, { ...stored, until: Date.now() + cacheTtl * 1000 });
+      return stored;
+    };
     const namespace: Pick<KVNamespace, 'delete'> & {
       get(key: string, options: { cacheTtl: number }): Promise<string | null>;
-      put(key: string, value: string, options: { expirationTtl: number }): Promise<void>;
+      getWithMetadata(key: string, options: { cacheTtl: number }): Promise<Stored>;
+      put(
+        key: string,
+        value: string,
+        options: { expirationTtl: number; metadata?: unknown },
+      ): Promise<void>;
     } = {
-      get: async (key, { cacheTtl }) => {
-        await this.operate('get');
-        if (cacheTtl < 30) throw new Error('KV GET failed: 400 Invalid cache_ttl');
-        const edge = this.edges.get(`${location} ${key}`);
-        if (edge && edge.until > Date.now()) return edge.value;
-        const value = this.visible(key, location);
-        this.edges.set(`${location} ${key}`, { value, until: Date.now() + cacheTtl * 1000 });
-        return value;
-      },
-      put: async (key, value, { expirationTtl }) => {
+      get: async (key, options) => (await read(key, options)).value,
+      getWithMetadata: read,
+      put: async (key, value, { expirationTtl, metadata = null }) => {
         await this.operate('put');
-        this.write(key, value, location, Date.now() + expirationTtl * 1000);
+        this.write(key, { value, metadata }, location, Date.now() + expirationTtl * 1000);
       },
       delete: async (key) => {
         this.deletes.push(Date.now());
         await this.operate('delete');
-        this.write(key, null, location, Number.POSITIVE_INFINITY);
+        this.write(key, NOTHING, location, Number.POSITIVE_INFINITY);
       },
     };
     // Only the overloads and methods that the detail cache uses exist here; any other fails as undefined.
@@ -67,24 +80,24 @@ export class FakeKv {
     if (this.down) throw new Error('KV failed: 500 Internal Server Error');
   }
 
-  private write(key: string, value: string | null, location: string, expiresAt: number): void {
+  private write(key: string, stored: Stored, location: string, expiresAt: number): void {
     const versions = this.versions.get(key) ?? [];
     const last = versions.at(-1);
     if (last && Date.now() - last.writtenAt < 1000)
       throw new Error('KV failed: 429 Too Many Requests');
     this.versions.set(key, [
       ...versions,
-      { value, writtenAt: Date.now(), writtenIn: location, expiresAt },
+      { ...stored, writtenAt: Date.now(), writtenIn: location, expiresAt },
     ]);
     this.edges.delete(`${location} ${key}`);
   }
 
-  private visible(key: string, location: string): string | null {
+  private visible(key: string, location: string): Stored {
     const newest = (this.versions.get(key) ?? []).findLast(
       ({ writtenIn, writtenAt }) =>
         writtenIn === location || Date.now() - writtenAt >= PROPAGATION_MS,
     );
-    return newest && newest.expiresAt > Date.now() ? newest.value : null;
+    return newest && newest.expiresAt > Date.now() ? newest : NOTHING;
   }
 }
 

@@ -29,13 +29,30 @@ const TIMEOUT_MS = 1_000;
 
 const key = (paymentId: bigint | string) => `payment:detail:${paymentId}`;
 
-/** The stored response body of this payment, or null for a miss, an error, or a value that is not ours. */
-export async function readDetail(cache: KVNamespace, paymentId: bigint): Promise<string | null> {
+/** A stored response body. */
+interface CachedDetail {
+  body: string;
+  /** Whole seconds since its SELECT began; undefined where an older Worker stored it. */
+  age: number | undefined;
+}
+
+const Metadata = z.object({ select_began_at: z.int() });
+
+/** The stored detail of this payment, or null for a miss, an error, or a value that is not ours. */
+export async function readDetail(
+  cache: KVNamespace,
+  paymentId: bigint,
+): Promise<CachedDetail | null> {
   try {
-    const body = await inTime(
-      cache.get(key(paymentId), { type: 'text', cacheTtl: EDGE_TTL_SECONDS }),
+    const { value: body, metadata } = await inTime(
+      cache.getWithMetadata(key(paymentId), { type: 'text', cacheTtl: EDGE_TTL_SECONDS }),
     );
-    return body !== null && isDetail(body, paymentId) ? body : null;
+    if (body === null || !isDetail(body, paymentId)) return null;
+    const stored = Metadata.safeParse(metadata);
+    if (!stored.success) return { body, age: undefined };
+    // The clock of the location that stored it may be ahead.
+    const elapsed = Math.max(0, Date.now() - stored.data.select_began_at);
+    return { body, age: Math.floor(elapsed / 1000) };
   } catch (error) {
     writeLog('warn', 'detail_cache_read_failed', { error: describeError(error) });
     return null;
@@ -71,7 +88,8 @@ export async function fillDetail(
 ): Promise<void> {
   if (Date.now() - selectBeganAt > FILL_WINDOW_MS) return;
   try {
-    await inTime(cache.put(key(paymentId), body, { expirationTtl: TTL_SECONDS }));
+    const metadata: z.infer<typeof Metadata> = { select_began_at: selectBeganAt };
+    await inTime(cache.put(key(paymentId), body, { expirationTtl: TTL_SECONDS, metadata }));
   } catch (error) {
     writeLog('warn', 'detail_cache_fill_failed', { error: describeError(error) });
   }

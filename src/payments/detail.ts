@@ -67,7 +67,10 @@ export const getPayment = new Hono<AppEnv>().get(
 
     const { DETAIL_CACHE } = settings(c.env);
     const cached = bypass ? null : await timed(c.get('log'), 'kvMs', readDetail(DETAIL_CACHE, id));
-    if (cached !== null) return outcome(cached, 'hit');
+    if (cached !== null) {
+      if (cached.age !== undefined) c.header('Age', String(cached.age));
+      return outcome(cached.body, 'hit');
+    }
 
     const selectBeganAt = Date.now();
     const { rows } = await inDatabase(c, 'detail', (db) =>

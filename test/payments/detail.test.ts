@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { PaymentDetail } from '../../src/payments/detail';
+import { FakeKv } from '../fakes';
 import { insertCallbacks, insertPayment, insertRefunds, signToken, startApp } from '../harness';
 
 const app = await startApp();
@@ -252,6 +253,27 @@ describe('the cache', () => {
     expect(bodies[1]).toEqual(bodies[0]);
   });
 
+  test.each([
+    ['says how old a detail is', { select_began_at: Date.now() - 65_000 }, /^6[5-9]$|^[7-9]\d$/],
+    [
+      'takes one of a clock that is ahead for new',
+      { select_began_at: Date.now() + 600_000 },
+      /^0$/,
+    ],
+    ['does not guess the age of one that an older Worker stored', null, /^null$/],
+  ])('%s', async (_, metadata, age) => {
+    const id = await insertPayment(app.sql);
+    const { body } = await detail(id);
+    const DETAIL_CACHE = new FakeKv().at('here');
+    const stored = { expirationTtl: 1800, metadata };
+    await DETAIL_CACHE.put(`payment:detail:${id}`, JSON.stringify(body), stored);
+    const reply = await app.call('GET', `/payments/${id}`, PaymentDetail.strict(), {
+      env: { DETAIL_CACHE },
+    });
+    expect(reply.headers.get('Cache-Status')).toBe('payment-detail; hit');
+    expect(String(reply.headers.get('Age'))).toMatch(age);
+  });
+
   test('is read past and filled anew on Cache-Control: no-cache', async () => {
     const id = await insertPayment(app.sql);
     // Within a second of the first fill KV refuses the second write, so the first is made by hand.
@@ -287,7 +309,13 @@ describe('the cache', () => {
       env: { DETAIL_CACHE: recording },
     });
     await app.idle();
-    expect(puts).toEqual([[`payment:detail:${id}`, JSON.stringify(body), { expirationTtl: 1800 }]]);
+    expect(puts).toEqual([
+      [
+        `payment:detail:${id}`,
+        JSON.stringify(body),
+        { expirationTtl: 1800, metadata: { select_began_at: expect.any(Number) } },
+      ],
+    ]);
   });
 
   test('may be down: details, refunds and settlements work without it', async () => {
