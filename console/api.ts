@@ -89,7 +89,7 @@ interface Options {
   signal?: AbortSignal;
   /** Reads past the API's cache. */
   fresh?: boolean;
-  /** Fails with 40100 instead of waiting for somebody to sign in. */
+  /** Fails with 40100 without asking anybody to sign in. */
   once?: boolean;
 }
 
@@ -113,9 +113,9 @@ export function write<T>(
   method: 'POST' | 'PATCH' | 'DELETE',
   path: string,
   body?: object,
-  headers: Record<string, string> = {},
+  { headers = {}, ...options }: Options & { headers?: Record<string, string> } = {},
 ): Promise<Answer<T>> {
-  return send<T>(method, path, {}, body, headers);
+  return send<T>(method, path, options, body, headers);
 }
 
 async function send<T>(

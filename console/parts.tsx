@@ -258,15 +258,18 @@ export function Dialog({ title, lead, onClose, children, closable = true }: Dial
   );
 }
 
-/** Counts seconds down to 0. `key` the component that uses it to start anew. */
-export function useCountdown(seconds: number): number {
+/** Counts seconds down to 0, and anew where `of` changes. */
+export function useCountdown(seconds: number, of: unknown): number {
   const left = useSignal(Math.ceil(seconds));
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what it counts for starts it anew
   useEffect(() => {
+    left.value = Math.ceil(seconds);
     const timer = setInterval(() => {
       left.value = Math.max(0, left.peek() - 1);
+      if (left.peek() === 0) clearInterval(timer);
     }, 1_000);
     return () => clearInterval(timer);
-  }, [left]);
+  }, [left, seconds, of]);
   return left.value;
 }
 
@@ -365,20 +368,14 @@ function Passing({
 }) {
   const { state } = texts.value;
   return (
-    <Bar
-      tone="warning"
-      alert
-      actions={
-        <RetryButton key={failure.message} seconds={failure.retryAfter ?? 2} onRetry={reload} />
-      }
-    >
+    <Bar tone="warning" alert actions={<RetryButton failure={failure} onRetry={reload} />}>
       {stale ? state.failed : state.failedFirst}
     </Bar>
   );
 }
 
-function RetryButton({ seconds, onRetry }: { seconds: number; onRetry: () => Promise<void> }) {
-  const left = useCountdown(seconds);
+function RetryButton({ failure, onRetry }: { failure: Failure; onRetry: () => Promise<void> }) {
+  const left = useCountdown(failure.retryAfter ?? 2, failure);
   const tried = useRef(false);
   useEffect(() => {
     if (left > 0 || tried.current) return;

@@ -37,14 +37,15 @@ export function useGet<T>(path: string): Resource<T> {
         setState((last) => ({
           path,
           answer: remembered<T>(path) ?? last?.answer,
-          failure: undefined,
+          // It stays in sight until an answer is there.
+          failure: last?.path === path ? last.failure : undefined,
           busy: false,
           ...change,
         }));
       keep({ busy: true });
       try {
         const answer = await get<T>(path, { signal: controller.signal, fresh });
-        if (running.current === controller) keep({ answer });
+        if (running.current === controller) keep({ answer, failure: undefined });
       } catch (error) {
         if (running.current !== controller || controller.signal.aborted) return;
         if (!(error instanceof Failure)) throw error;

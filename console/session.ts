@@ -64,7 +64,8 @@ async function signInByLink(): Promise<boolean> {
 
 /** Exchanges a token for the session cookie. Throws Failure where it is not good. */
 export async function signIn(token: string): Promise<void> {
-  const { data } = await write<Session>('POST', '/console/session', { token: token.trim() });
+  const body = { token: token.trim() };
+  const { data } = await write<Session>('POST', '/console/session', body, { once: true });
   become(data);
   channel.postMessage('signed in');
 }

@@ -93,9 +93,7 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
         'POST',
         `/payments/${payment.id}/refund`,
         body,
-        {
-          'Idempotency-Key': key,
-        },
+        { headers: { 'Idempotency-Key': key } },
       );
       finish();
       const replayed = headers.get('Idempotent-Replayed') === 'true';
@@ -345,9 +343,8 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
             {common.cancel}
           </button>
           <SubmitButton
-            key={failure?.requestId ?? ''}
             buttonRef={submitButton}
-            wait={failure?.code === 42900 ? (failure.retryAfter ?? 60) : 0}
+            limited={failure?.code === 42900 ? failure : undefined}
             sending={sending.value}
             text={
               'fen' in read && !tooMuch
@@ -364,13 +361,13 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
 /** The amount stands in the button, so that what is pressed is what is refunded. */
 function SubmitButton(props: {
   buttonRef: RefObject<HTMLButtonElement | null>;
-  wait: number;
+  limited: Failure | undefined;
   sending: boolean;
   text: string;
 }) {
-  const { buttonRef, wait, sending, text } = props;
+  const { buttonRef, limited, sending, text } = props;
   const { refund: words } = texts.value;
-  const left = useCountdown(wait);
+  const left = useCountdown(limited ? (limited.retryAfter ?? 60) : 0, limited);
   return (
     <button
       ref={buttonRef}
