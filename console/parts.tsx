@@ -229,6 +229,8 @@ interface DialogProps {
   closable?: boolean;
 }
 
+const FIRST = 'form input, form textarea, form button[type="submit"]';
+
 /** A native dialogue, open as long as it is shown. The focus goes back to what opened it. */
 export function Dialog({ title, lead, onClose, children, closable = true }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
@@ -237,6 +239,8 @@ export function Dialog({ title, lead, onClose, children, closable = true }: Dial
     const element = dialog.current;
     const opener = document.activeElement;
     element?.showModal();
+    // What is to be filled in or pressed, rather than the copy button in the head.
+    element?.querySelector<HTMLElement>(FIRST)?.focus();
     return () => {
       element?.close();
       if (opener instanceof HTMLElement && opener.isConnected) opener.focus();
