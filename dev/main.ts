@@ -7,17 +7,11 @@ import { createHash } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
-import { migrate } from '../drizzle/migrate.ts';
 import { type Banner, findRefundablePayments, formatBanner } from './banner.ts';
-import { DEV_OPTIONS } from './gateways/contract.ts';
-import { makeKeys } from './gateways/keys.ts';
-import { type KnownOrder, startSimulator } from './gateways/simulator.ts';
 import { LockedError } from './guarded.ts';
-import { startNeonEndpoint } from './neon-endpoint.ts';
 import { DataDirInUseError, startPostgres } from './postgres.ts';
-import { insertSampleData } from './sample-data.ts';
 import { SetupError } from './setup-error.ts';
+import { startStack } from './stack.ts';
 import { developmentSecret, signToken } from './token.ts';
 import { startWorker, type Worker } from './worker.ts';
 
@@ -45,41 +39,16 @@ async function startLocally(): Promise<void> {
     startPostgres({ dataDir: join(ROOT, '.dev', String(number), 'postgres') }),
   );
   await keep(postgres, 'PostgreSQL', postgres.exited);
-  const databaseUrl = postgres.connectionString(DATABASE);
-  const clusterId = await createDatabase(postgres.connectionString());
-  const migrations = await migrate(databaseUrl);
-  const inserted = await fill(databaseUrl);
-  const endpoint = await startNeonEndpoint({ postgresPort: postgres.port });
-  await keep(endpoint);
-  const folder = await stateFolder(join(ROOT, '.dev', String(slot)), clusterId);
-  const { keys, variables } = await makeKeys();
-  const simulator = await startSimulator({
-    keys,
-    world: 'dev',
-    options: DEV_OPTIONS,
-    booksFile: join(folder, 'gateways.json'),
-    findOrder: (gateway, order) => findOrder(databaseUrl, gateway, order),
-  });
-  await keep(simulator);
-  const worker = await startWorker({
-    root: ROOT,
-    folder,
+  const stack = await startStack({
+    maintenanceUrl: postgres.connectionString(),
+    database: DATABASE,
+    folder: (clusterId) => stateFolder(join(ROOT, '.dev', String(slot)), clusterId),
     port: FIRST_PORT + slot - 1,
-    databaseUrl,
-    endpoint: endpoint.url,
     authSecret: await developmentSecret(),
-    variables: (url) => ({
-      ...variables,
-      GATEWAYS: 'wechat,alipay',
-      CALLBACK_BASE_URL: url,
-      WECHAT_API_BASE: simulator.url,
-      ALIPAY_API_BASE: `${simulator.url}/gateway.do`,
-    }),
     onLine: console.log,
+    keep,
   });
-  await keep(worker, 'wrangler', worker.exited);
-  const callbacks = { callbackUrl: worker.url };
-  await fetch(`${simulator.url}/control`, { method: 'PUT', body: JSON.stringify(callbacks) });
+  const { worker, databaseUrl, endpoint, simulator, migrations, inserted } = stack;
   await announce(worker, databaseUrl, endpoint.url, simulator.url, [
     `Database  ${databaseUrl}`,
     `          PostgreSQL 18 with ${migrations} migration(s) and ${inserted === 0 ? 'the data of the last time' : `${inserted} sample payments`}.`,
@@ -126,53 +95,6 @@ async function firstFreeSlot<T>(
     }
   }
   throw new SetupError(`${MAX_SLOTS} copies are running already.`);
-}
-
-/** Creates our database where it is missing; returns what tells this cluster from every other. */
-async function createDatabase(connectionString: string): Promise<string> {
-  const client = new pg.Client(connectionString);
-  await client.connect();
-  const found = await client.query('SELECT FROM pg_database WHERE datname = $1', [DATABASE]);
-  if (found.rowCount === 0) await client.query(`CREATE DATABASE ${DATABASE}`);
-  const { rows } = await client.query<{ id: string }>(
-    'SELECT system_identifier::text AS id FROM pg_control_system()',
-  );
-  await client.end();
-  return rows[0]?.id ?? '';
-}
-
-async function fill(databaseUrl: string): Promise<number> {
-  const client = new pg.Client(databaseUrl);
-  await client.connect();
-  const inserted = await insertSampleData(client);
-  // Whatever was at work when we were stopped is overdue, for the sweep.
-  await client.query(
-    "UPDATE gateway_refunds SET next_attempt_at = now() - interval '6 minutes', swept_at = NULL WHERE next_attempt_at IS NOT NULL",
-  );
-  await client.end();
-  return inserted;
-}
-
-/** What the database knows of a payment, as the gateway's order. */
-async function findOrder(
-  databaseUrl: string,
-  gateway: string,
-  { outTradeNo }: { outTradeNo?: string | undefined },
-): Promise<KnownOrder | undefined> {
-  const client = new pg.Client(databaseUrl);
-  await client.connect();
-  try {
-    const { rows } = await client.query<{ fen: string; paid_at: Date; status: number }>(
-      'SELECT (amount * 100)::bigint AS fen, coalesce(payment_time, created_at) AS paid_at, status FROM payments WHERE payment_no = $1 AND payment_method = $2',
-      [outTradeNo, gateway],
-    );
-    const [payment] = rows;
-    if (payment === undefined || outTradeNo === undefined) return undefined;
-    const state = payment.status === 1 || payment.status === 3 ? 'paid' : 'unpaid';
-    return { outTradeNo, total: Number(payment.fen), paidAt: payment.paid_at.getTime(), state };
-  } finally {
-    await client.end();
-  }
 }
 
 /**

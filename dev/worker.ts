@@ -23,6 +23,8 @@ export interface WorkerOptions {
   /** NEON_FETCH_ENDPOINT; absent for Neon itself. */
   endpoint: string | undefined;
   authSecret: string;
+  /** The folder of static files, instead of wrangler.toml's. */
+  assets?: string;
   /** More variables of the Worker; `url` is its own. */
   variables?: (url: string) => Record<string, string>;
   onLine: (line: string) => void;
@@ -60,6 +62,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       'dev',
       ...['--ip', '127.0.0.1', '--port', String(port), '--inspector-port', '0'],
       ...['--persist-to', folder],
+      ...(options.assets === undefined ? [] : ['--assets', options.assets]),
       // A developer's .env and .dev.vars are meant for other databases.
       ...['--env-file', '/dev/null'],
       ...Object.entries(variables).flatMap(([name, value]) => ['--var', `${name}:${value}`]),
