@@ -33,7 +33,7 @@ export interface StackOptions {
   keep: (part: Part, name?: string, exited?: Promise<string>) => Promise<void>;
 }
 
-export interface Part {
+interface Part {
   stop(): Promise<void>;
 }
 
