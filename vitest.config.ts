@@ -32,10 +32,24 @@ export default defineConfig({
             },
           })),
         ],
-        test: { name: 'workers', include: ['test/**/*.test.ts'], exclude: ['test/node'] },
+        test: {
+          name: 'workers',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/node', 'test/browser'],
+        },
       },
       // What runs on a developer's machine: migrations and the local stack.
       { extends: true, test: { name: 'node', include: ['test/node/**/*.test.ts'] } },
+      // The console in a browser. One file after the other: they share a Worker and its database.
+      {
+        extends: true,
+        test: {
+          name: 'browser',
+          include: ['test/browser/**/*.test.{ts,tsx}'],
+          globalSetup: './test/browser/setup.ts',
+          fileParallelism: false,
+        },
+      },
     ],
   },
 });
