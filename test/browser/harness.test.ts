@@ -45,14 +45,14 @@ describe('a page', () => {
     const page = await world.openConsole({ path: '/console/' });
     await page.evaluate(() => fetch('/health'));
     expect(await page.evaluate(() => document.cookie)).toBe('');
-    expect(world.passed.at(-1)).toMatchObject({
-      path: '/health',
+    const asked = () => world.passed.findLast(({ path }) => path === '/health');
+    expect(asked()).toMatchObject({
       status: 200,
       headers: { cookie: /^console=ey/, 'sec-fetch-site': 'same-origin' },
     });
     await world.expireSession(page);
     await page.evaluate(() => fetch('/health'));
-    expect(world.passed.at(-1)?.headers.cookie).toBeUndefined();
+    expect(asked()?.headers.cookie).toBeUndefined();
   });
 
   test('fails its test for what it logs, throws or is forbidden', async ({ world }) => {
@@ -89,9 +89,9 @@ describe('a page', () => {
     await page.evaluate(() => {
       const wide = document.createElement('input');
       wide.style.width = '900px';
-      document.body.append(wide);
+      document.body.replaceChildren(wide);
     });
-    expect(await axe(page)).toContainEqual(expect.stringMatching(/^label \(critical\): input: ./));
+    expect(await axe(page)).toContainEqual(expect.stringMatching(/^label \(critical\): .*input: ./));
     await expect(noSidewaysScroll(page)).rejects.toThrow(/<input/);
   });
 });
@@ -143,7 +143,7 @@ describe('an answer that is lost', () => {
     await expect(refund(world, page, payment.id)).rejects.toThrow('Failed to fetch');
     expect(await cut.happened).toBe(201);
     expect(await countRefunds(world, payment.id)).toBe(1);
-    expect(world.passed.filter(({ method }) => method === 'POST')).toHaveLength(1);
+    expect(world.passed.filter(({ path }) => path.endsWith('/refund'))).toHaveLength(1);
     expect(await refund(world, page, payment.id)).toBe(201);
     world.allowProblems(/ERR_EMPTY_RESPONSE/);
   });
@@ -240,7 +240,7 @@ test('ends the browser with whoever started it, however that ends', async () => 
     const pid = Number(String(output));
     expect(isRunning(pid)).toBe(true);
     child.kill('SIGKILL');
-    await vi.waitFor(() => expect(isRunning(pid)).toBe(false), { timeout: 10_000 });
+    await vi.waitFor(() => expect(isRunning(pid)).toBe(false), { timeout: 30_000 });
   } finally {
     child.kill('SIGKILL');
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });

@@ -24,7 +24,7 @@ import type { BrowserStack } from './setup.ts';
 /** Of the session, over plain http. */
 const COOKIE = 'console';
 /** Where the console keeps the reader's language. */
-const LANGUAGE_KEY = 'lang';
+const LANGUAGE_KEY = 'console-language';
 const PICTURES = join(import.meta.dirname, '..', '..', 'dist', 'browser-failures');
 
 interface ConsoleOptions {
