@@ -91,7 +91,9 @@ describe('a page', () => {
       wide.style.width = '900px';
       document.body.replaceChildren(wide);
     });
-    expect(await axe(page)).toContainEqual(expect.stringMatching(/^label \(critical\): .*input: ./));
+    expect(await axe(page)).toContainEqual(
+      expect.stringMatching(/^label \(critical\): .*input: ./),
+    );
     await expect(noSidewaysScroll(page)).rejects.toThrow(/<input/);
   });
 });

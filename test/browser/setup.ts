@@ -21,8 +21,8 @@ const ROOT = join(import.meta.dirname, '..', '..');
 /** In the system's folder for temporary files; the process follows. */
 const PREFIX = 'payments-browser-';
 const DATABASE = 'console';
-/** Apart from the ports of `npm run dev`. */
-const FIRST_PORT = 8987;
+/** A port that no other run looks at in the same moment, and that is in nobody's list of forbidden ones. */
+const FIRST_PORT = 11_000 + (process.pid % 20_000);
 
 export interface BrowserStack {
   /** Where the browser listens for playwright-core. */
