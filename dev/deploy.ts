@@ -1,5 +1,5 @@
 /**
- * `npm run deploy -- staging` (or production): the checks and tests, the migrations of that
+ * `npm run deploy -- staging` (or production): the checks and tests, a build of the console, the migrations of that
  * environment's database, then its Worker. What fails ends it. The database is named by
  * STAGING_DATABASE_URL or PRODUCTION_DATABASE_URL, so that the one is never taken for the other, as
  * the role that owns the tables. docs/deploy.md says what a migration may do before its Worker is there.
@@ -20,6 +20,7 @@ try {
 
   run('The checks', 'npm', ['run', 'check']);
   run('The tests', 'npm', ['test']);
+  run('The console', 'npm', ['run', 'build']);
   run('The migrations', 'npm', ['run', 'db:migrate'], { DATABASE_URL });
   run('The Worker', 'npx', ['wrangler', 'deploy', '--env', environment, '--tag', commit]);
 } catch (error) {

@@ -6,11 +6,13 @@
 import * as z from 'zod';
 
 /** What Cloudflare hands to the Worker. Its types are a promise of wrangler.toml that settings() checks. */
-export interface Bindings extends Omit<Env, 'METRICS' | 'GATEWAY_METRICS'> {
+export interface Bindings extends Omit<Env, 'METRICS' | 'GATEWAY_METRICS' | 'ASSETS'> {
   /** Where each request leaves a data point. A deployment without it works. */
   METRICS?: AnalyticsEngineDataset;
   /** The same for each call of a gateway and each callback. */
   GATEWAY_METRICS?: AnalyticsEngineDataset;
+  /** The console's files, dist/site. Without them the API works. */
+  ASSETS?: Fetcher;
   /** `on` for a Server-Timing header, which tells any caller how long database and KV took. */
   SERVER_TIMING?: string;
   /** The whole URL of a Neon-compatible HTTP endpoint. Unset in production, where the driver derives it from the host. */

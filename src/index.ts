@@ -5,6 +5,7 @@
 import { Hono } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { secureHeaders } from 'hono/secure-headers';
+import { consolePage, pagePolicy } from './console';
 import type { Bindings } from './env';
 import { listAttention } from './gateways/attention';
 import { takeCallback } from './gateways/callbacks';
@@ -35,6 +36,7 @@ export const app = new Hono<AppEnv>();
 
 app.use(requestId);
 app.use(requestLog);
+app.use(pagePolicy);
 app.use(secureHeaders({ contentSecurityPolicy: { defaultSrc: ["'none'"] } }));
 app.use(noStore);
 app.use(crossOrigin);
@@ -67,6 +69,9 @@ const routes = app
   .route('/', takeCallback)
   .route('/', listAttention)
   .route('/', dismissAttention);
+
+// Pages, not API: they are not in the document, and no typed client needs them.
+app.route('/', consolePage);
 
 app.notFound((c) => answerError(new ApiError(40400), c));
 app.onError(answerError);

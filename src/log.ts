@@ -45,7 +45,7 @@ export const requestLog: MiddlewareHandler<AppEnv> = async function requestLog(c
   const line = {
     request_id: c.get('requestId'),
     method: c.req.method,
-    route: route.endsWith('*') ? null : route,
+    route: route === '/*' ? null : route,
     status: c.res.status,
     code: log.code,
     duration_ms: Math.round(performance.now() - began),

@@ -83,16 +83,24 @@ const TELLING_HEADERS = [
   'WWW-Authenticate',
 ];
 
+/** Pages and redirects of the console: no API, and so not in the document. */
+export const OUTSIDE = /^\/(?:console(?:\/(?!session$).*)?)?$/;
+
 /**
  * Throws unless the document has this answer to this request: status, type, headers and, where it is
  * JSON, body. The response stays unread. An answer to HEAD, and a permission that OPTIONS gets, are of
- * no operation and pass.
+ * no operation and pass, and a page needs its policy only.
  */
 export async function expectConforming(request: Request, response: Response): Promise<void> {
   const { method } = request;
   const { status, headers } = response;
   if (method === 'HEAD' || (method === 'OPTIONS' && response.ok)) return;
   const { pathname } = new URL(request.url);
+  if (headers.get('Content-Type')?.startsWith('text/html')) {
+    if (headers.get('Content-Security-Policy')?.includes("trusted-types 'none'")) return;
+    throw new Error(`${method} ${pathname}: a page without its policy`);
+  }
+  if (OUTSIDE.test(pathname)) return;
   const template = templates.find(({ pattern }) => pattern.test(pathname))?.template;
   const operation = template && document.paths[template]?.[method.toLowerCase()];
   const place = operation

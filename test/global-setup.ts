@@ -1,6 +1,6 @@
 /**
- * One PostgreSQL and one Neon endpoint for a whole test run, and a migrated template from which
- * each test file makes a database of its own (harness.ts).
+ * The console's files, one PostgreSQL and one Neon endpoint for a whole test run, and a migrated template
+ * from which each test file makes a database of its own (harness.ts).
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { startConsoleBuild } from '../dev/build-console.ts';
 import { testKeys } from '../dev/gateways/keys.ts';
 import { startSimulator } from '../dev/gateways/simulator.ts';
 import { startNeonEndpoint } from '../dev/neon-endpoint.ts';
@@ -31,6 +32,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const folder = await mkdtemp(join(tmpdir(), 'payments-test-'));
   const removeFolder = () => rm(folder, { recursive: true, force: true });
   try {
+    await (await startConsoleBuild()).done;
+
     // As root, PostgreSQL runs as another user, who has to get to the data inside.
     await chmod(folder, 0o711);
     // The data dies with the run, so nothing is gained by waiting for the disk.

@@ -95,7 +95,6 @@ describe('X-Request-Id', () => {
 
 describe('routing', () => {
   it.each([
-    '/',
     '/payment',
     '/Payments',
     '/payments/',

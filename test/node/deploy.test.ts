@@ -49,18 +49,19 @@ async function deploy(args: string[], variables: Record<string, string> = {}) {
   };
 }
 
-test('checks, migrates and deploys, in this order', async () => {
+test('checks, builds, migrates and deploys, in this order', async () => {
   const { code, calls } = await deploy(['staging'], { STAGING_DATABASE_URL: DIRECT });
   expect(code).toBe(0);
   expect(calls).toEqual([
     'npm run check',
     'npm test',
+    'npm run build',
     `npm run db:migrate on ${DIRECT}`,
     `npx wrangler deploy --env staging --tag ${COMMIT}`,
   ]);
 });
 
-test.each(['npm run check', 'npm test', 'npm run db:migrate'])(
+test.each(['npm run check', 'npm test', 'npm run build', 'npm run db:migrate'])(
   'does nothing after %s has failed',
   async (FAILS) => {
     const { code, output, calls } = await deploy(['production'], {

@@ -25,6 +25,11 @@ const Configuration = z.object({
   vars: z.record(z.string(), z.string()),
   secrets: z.object({ required: z.array(z.string()) }),
   triggers: z.unknown(),
+  assets: z.object({
+    directory: z.string(),
+    binding: z.string(),
+    run_worker_first: z.array(z.string()),
+  }),
 });
 
 const configuration = (env: string) =>
@@ -85,5 +90,13 @@ test('names the queues so that each batch gets to its consumer', () => {
       'payment-refunds',
       'payment-refunds-dead',
     ]);
+  }
+});
+
+test('serves the files of the console, and leaves its page to the Worker', () => {
+  for (const env of ['', 'staging', 'production']) {
+    const { assets } = configuration(env);
+    expect(assets).toMatchObject({ directory: 'dist/site', binding: 'ASSETS' });
+    expect(assets.run_worker_first).toEqual(['/console', '/console/', '/console/index*']);
   }
 });
