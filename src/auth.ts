@@ -7,19 +7,22 @@
 import type { Context, MiddlewareHandler } from 'hono';
 import { errors, jwtVerify } from 'jose';
 import * as z from 'zod';
+import { readCookie } from './cookies';
 import { settings } from './env';
 import { ApiError, type AppEnv } from './http';
 import { describeError, writeLog } from './log';
 import { providerKey } from './provider-keys';
 
 /** What a caller may be allowed to do, as it stands in a token. */
-export type Scope =
-  | 'payments:read'
-  | 'payments:export'
-  | 'refunds:create'
-  | 'refunds:settle'
-  | 'refunds:correct'
-  | 'refunds:override';
+export const SCOPES = [
+  'payments:read',
+  'payments:export',
+  'refunds:create',
+  'refunds:settle',
+  'refunds:correct',
+  'refunds:override',
+] as const;
+export type Scope = (typeof SCOPES)[number];
 
 /** How far the issuer's clock and ours may be apart. */
 const CLOCK_SKEW_SECONDS = 60;
@@ -28,16 +31,17 @@ const CLOCK_SKEW_SECONDS = 60;
 const PROVIDER_ALGORITHMS = ['RS256', 'ES256', 'EdDSA'];
 
 /**
- * Admits a request whose valid token has the scope, and sets the actor. Throws 40100 without such a
- * token, 40300 without the scope, 50301 where access control is not configured or has no keys.
+ * Admits a request whose valid token has the scope, if one is asked for, and sets the actor. Throws 40100
+ * without such a token, 40300 without the scope, 50301 where access control is not configured or has no keys.
  */
-export function authorize(scope: Scope): MiddlewareHandler<AppEnv> {
+export function authorize(scope?: Scope): MiddlewareHandler<AppEnv> {
   return async function authorize(c, next) {
-    const { actor, scopes } = await authenticate(c);
-    c.set('actor', actor);
-    c.set('scopes', scopes);
-    c.get('log').actor = actor;
-    demandScope(c, scope);
+    const caller = await authenticate(c);
+    c.set('caller', caller);
+    c.set('actor', caller.actor);
+    c.set('scopes', caller.scopes);
+    c.get('log').actor = caller.actor;
+    if (scope) demandScope(c, scope);
     await next();
   };
 }
@@ -71,12 +75,19 @@ export const limitRate: MiddlewareHandler<AppEnv> = async function limitRate(c, 
 };
 
 async function authenticate(c: Context<AppEnv>): Promise<Caller> {
-  const { AUTH_SECRET, AUTH_JWKS_URL, AUTH_ISSUER, AUTH_AUDIENCE } = settings(c.env);
-  const token = bearerToken(c);
+  // Before the token: a deployment without access control says so to everybody.
+  settings(c.env);
+  const token = tokenOf(c);
   if (token === null) {
     c.header('WWW-Authenticate', 'Bearer');
     throw new ApiError(40100);
   }
+  return verifyToken(c, token);
+}
+
+/** Who has this token. Throws 40100 unless it is good, 50301 where that cannot be known. */
+export async function verifyToken(c: Context<AppEnv>, token: string): Promise<Caller> {
+  const { AUTH_SECRET, AUTH_JWKS_URL, AUTH_ISSUER, AUTH_AUDIENCE } = settings(c.env);
   const callers = callersOf(
     JSON.stringify([AUTH_SECRET, AUTH_JWKS_URL, AUTH_ISSUER, AUTH_AUDIENCE]),
   );
@@ -101,9 +112,9 @@ async function authenticate(c: Context<AppEnv>): Promise<Caller> {
           algorithms: ['HS256'],
         });
     const caller = Caller.parse(payload);
-    const expiresAt = ((payload.exp ?? 0) + CLOCK_SKEW_SECONDS) * 1000;
+    const refusedAt = (caller.expiresAt + CLOCK_SKEW_SECONDS) * 1000;
     if (callers.size >= MAX_CALLERS) callers.clear();
-    callers.set(token, { caller, until: Math.min(expiresAt, Date.now() + KNOWN_MS) });
+    callers.set(token, { caller, until: Math.min(refusedAt, Date.now() + KNOWN_MS) });
     return caller;
   } catch (error) {
     if (error instanceof ApiError) throw error;
@@ -140,11 +151,23 @@ async function secretKey(secret = ''): Promise<CryptoKey> {
   return key;
 }
 
-/** Of the Authorization header; where there is none, of the one that Cloudflare Access adds. */
-function bearerToken(c: Context<AppEnv>): string | null {
+/**
+ * The token of the Authorization header; where there is none, of the one that Cloudflare Access adds; else
+ * of the console's cookie. The last two come by themselves, whichever page asks (CSRF). So Access's does not
+ * count for a browser that names another page, and the cookie only for one that names ours.
+ */
+function tokenOf(c: Context<AppEnv>): string | null {
   const authorization = c.req.header('Authorization');
-  if (authorization === undefined) return c.req.header('Cf-Access-Jwt-Assertion') ?? null;
-  return /^Bearer +(\S+)$/i.exec(authorization)?.[1] ?? null;
+  if (authorization !== undefined) return /^Bearer +(\S+)$/i.exec(authorization)?.[1] ?? null;
+
+  const site = c.req.header('Sec-Fetch-Site');
+  const assertion = c.req.header('Cf-Access-Jwt-Assertion');
+  const token = assertion ?? readCookie(c, 'console');
+  if (token === undefined) return null;
+  const isOurs = site === 'same-origin';
+  if (isOurs || (token === assertion && (site === undefined || site === 'none'))) return token;
+  c.get('log').refusal = 'ERR_SEC_FETCH_SITE';
+  return null;
 }
 
 const Permissions = z.object({
@@ -160,17 +183,24 @@ const Actor = z
   .regex(/^\P{Cc}{1,255}$/u)
   .refine((text) => text.isWellFormed());
 
+/** What a date can be made of: the end of the year 9999, in seconds. */
+const END_OF_TIME = 253_402_300_799;
+
 /** The claims that count here. Cloudflare Access puts those of the identity provider under `custom`. */
 const Caller = Permissions.extend({
+  exp: z.number(),
   sub: z.string().optional(),
   /** Cloudflare Access's name for a service token, whose sub is empty. */
   common_name: z.string().optional(),
   custom: Permissions.optional(),
-}).transform(({ sub, common_name, custom, ...permissions }) => ({
+}).transform(({ exp, sub, common_name, custom, ...permissions }) => ({
   actor: Actor.parse(sub || common_name),
   scopes: [permissions, custom ?? {}].flatMap(scopesOf),
+  /** In seconds since the epoch. */
+  expiresAt: Math.min(exp, END_OF_TIME),
 }));
-type Caller = z.output<typeof Caller>;
+/** Who a token is of, what it allows, and until when. */
+export type Caller = z.output<typeof Caller>;
 
 function scopesOf({ scope = '', permissions = [] }: z.infer<typeof Permissions>): string[] {
   return [...scope.split(' '), ...permissions];

@@ -4,8 +4,10 @@
  * gets here, and is 404: no cache may keep the page in its place.
  */
 import { type Context, Hono, type MiddlewareHandler } from 'hono';
+import { readCookie } from './cookies';
 import { NotConfiguredError } from './env';
 import { ApiError, type AppEnv, envelope } from './http';
+import { messagePage } from './page';
 
 /** Whatever we answer as HTML: only our own files run, no script can make markup, nobody frames it. */
 const PAGE_POLICY = [
@@ -25,6 +27,28 @@ export const pagePolicy: MiddlewareHandler<AppEnv> = async function pagePolicy(c
   if (c.res.headers.get('Content-Type')?.startsWith('text/html')) {
     c.header('Content-Security-Policy', PAGE_POLICY);
   }
+};
+
+/**
+ * A download link that was opened from a mail or the address bar: the cookie counts for our own pages only,
+ * so a page of ours repeats the link, and a click on it downloads the file.
+ */
+export const confirmDownload: MiddlewareHandler<AppEnv> = async function confirmDownload(c, next) {
+  const isOpened =
+    c.req.header('Sec-Fetch-Site') === 'none' && c.req.header('Sec-Fetch-Mode') === 'navigate';
+  const hasToken = ['Authorization', 'Cf-Access-Jwt-Assertion'].some((name) => c.req.header(name));
+  if (c.req.method !== 'GET' || !isOpened || hasToken || !readCookie(c, 'console')) return next();
+
+  const { pathname, search } = new URL(c.req.url);
+  c.get('log').code = 40100;
+  c.header('WWW-Authenticate', 'Bearer');
+  const page = messagePage({
+    title: '导出支付记录',
+    texts: ['请点击下载。', 'Click to download the payments.'],
+    href: pathname + search,
+    label: '下载 CSV',
+  });
+  return c.html(page, 401);
 };
 
 /** Where the console begins. */

@@ -21,6 +21,9 @@ export interface Bindings extends Omit<Env, 'METRICS' | 'GATEWAY_METRICS' | 'ASS
   AUTH_JWKS_URL?: string;
   AUTH_ISSUER?: string;
   AUTH_AUDIENCE?: string;
+  AUTH_CLIENT_ID?: string;
+  AUTH_CLIENT_SECRET?: string;
+  AUTH_SCOPES?: string;
 }
 
 /** The body of a message of the purge queue. */
@@ -82,11 +85,19 @@ const Variables = z.object({
   /** Secret of at least 32 bytes with which tokens are signed (HS256), for a deployment without an identity provider. */
   AUTH_SECRET: optional(z.string().refine(isLongSecret, 'shorter than 32 bytes')),
   /** The identity provider's keys (JWKS). Plain http only on this machine. */
-  AUTH_JWKS_URL: optional(z.string().refine(isKeysUrl, 'not an https URL')),
+  AUTH_JWKS_URL: optional(z.string().refine(isProviderUrl, 'not an https URL')),
   /** What `iss` must be. */
   AUTH_ISSUER: optional(z.string()),
   /** What `aud` must be or contain. */
   AUTH_AUDIENCE: optional(z.string()),
+  /** As what the console signs people in at the identity provider. Unset: it does not. */
+  AUTH_CLIENT_ID: optional(z.string()),
+  /** Secret of that client, where the provider gives it one. */
+  AUTH_CLIENT_SECRET: optional(z.string()),
+  /** What the console asks the provider for, separated by spaces. */
+  AUTH_SCOPES: optional(
+    z.string().regex(/^[!#-[\]-~]+( [!#-[\]-~]+)*$/, 'not words separated by single spaces'),
+  ).default('openid'),
 });
 
 /** The settings of this deployment, after validation. Without access control there are none: it fails closed. */
@@ -97,15 +108,31 @@ const Settings = Variables.refine(
     error: 'set exactly one of the two, AUTH_JWKS_URL with AUTH_ISSUER and AUTH_AUDIENCE',
     when: () => true,
   },
-).refine(
-  ({ AUTH_JWKS_URL, AUTH_ISSUER, AUTH_AUDIENCE }) =>
-    AUTH_JWKS_URL === undefined || (AUTH_ISSUER !== undefined && AUTH_AUDIENCE !== undefined),
-  {
-    path: ['AUTH_ISSUER and AUTH_AUDIENCE'],
-    error: 'set both, or a token for any other application would do',
-    when: () => true,
-  },
-);
+)
+  .refine(
+    ({ AUTH_JWKS_URL, AUTH_ISSUER, AUTH_AUDIENCE }) =>
+      AUTH_JWKS_URL === undefined || (AUTH_ISSUER !== undefined && AUTH_AUDIENCE !== undefined),
+    {
+      path: ['AUTH_ISSUER and AUTH_AUDIENCE'],
+      error: 'set both, or a token for any other application would do',
+      when: () => true,
+    },
+  )
+  .refine(
+    ({ AUTH_CLIENT_ID, AUTH_JWKS_URL, AUTH_ISSUER }) =>
+      AUTH_CLIENT_ID === undefined ||
+      (AUTH_JWKS_URL !== undefined && isProviderUrl(AUTH_ISSUER ?? '')),
+    {
+      path: ['AUTH_CLIENT_ID'],
+      error: 'needs AUTH_JWKS_URL, and an AUTH_ISSUER that is an https URL',
+      when: () => true,
+    },
+  )
+  .refine(
+    ({ AUTH_CLIENT_ID, AUTH_CLIENT_SECRET }) =>
+      AUTH_CLIENT_SECRET === undefined || AUTH_CLIENT_ID !== undefined,
+    { path: ['AUTH_CLIENT_SECRET'], error: 'needs AUTH_CLIENT_ID', when: () => true },
+  );
 /** What settings() gives. */
 export type Settings = z.output<typeof Settings>;
 
@@ -155,7 +182,8 @@ function isLongSecret(value: string): boolean {
   return new TextEncoder().encode(value).length >= 32;
 }
 
-function isKeysUrl(value: string): boolean {
+/** Plain http only on this machine. */
+function isProviderUrl(value: string): boolean {
   if (!URL.canParse(value)) return false;
   const { protocol, hostname } = new URL(value);
   return (

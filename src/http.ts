@@ -9,6 +9,7 @@ import { cors } from 'hono/cors';
 import { HTTPException } from 'hono/http-exception';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import * as z from 'zod';
+import type { Caller } from './auth';
 import { type Bindings, NotConfiguredError } from './env';
 import type { RequestLog } from './log';
 import { isExact } from './money';
@@ -16,7 +17,13 @@ import { isExact } from './money';
 /** What Hono's context carries here: the bindings, and what the middleware finds out. */
 export type AppEnv = {
   Bindings: Bindings;
-  Variables: { requestId: string; log: RequestLog; actor: string; scopes: string[] };
+  Variables: {
+    requestId: string;
+    log: RequestLog;
+    actor: string;
+    scopes: string[];
+    caller: Caller;
+  };
 };
 
 /** Every error of the API: its HTTP status and its text. */

@@ -5,7 +5,7 @@
 import { Hono } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import { secureHeaders } from 'hono/secure-headers';
-import { consolePage, pagePolicy } from './console';
+import { confirmDownload, consolePage, pagePolicy } from './console';
 import type { Bindings } from './env';
 import { listAttention } from './gateways/attention';
 import { takeCallback } from './gateways/callbacks';
@@ -29,6 +29,7 @@ import { listRefunds } from './refunds/list';
 import { retryRefund } from './refunds/retry';
 import { settleRefund } from './refunds/settle';
 import { syncRefund } from './refunds/sync';
+import { getSession } from './session';
 import { backgroundTask } from './task';
 
 /** Exported for what looks at its routes; requests come in by the default export. */
@@ -50,6 +51,8 @@ app.use(
   }),
 );
 
+app.use('/payments/export', confirmDownload);
+
 const routes = app
   .route('/', health)
   .route('/', getOpenApi)
@@ -68,7 +71,8 @@ const routes = app
   .route('/', retryRefund)
   .route('/', takeCallback)
   .route('/', listAttention)
-  .route('/', dismissAttention);
+  .route('/', dismissAttention)
+  .route('/', getSession);
 
 // Pages, not API: they are not in the document, and no typed client needs them.
 app.route('/', consolePage);

@@ -39,6 +39,7 @@ import {
   RefundStatus,
 } from './refunds/refund';
 import { RefundPath, Settlement } from './refunds/settle';
+import { Session, SessionToken, SignedOut, SignIn } from './session';
 import { UtcTime } from './time';
 
 let text: string | undefined;
@@ -71,17 +72,20 @@ const ANSWERS = {
   DayStatistics: Day,
   PaymentSum: Paid,
   RefundSum: Refunded,
+  Session,
+  SignIn,
+  SignedOut,
 };
 
 /** What request bodies hold. */
-const BODIES = { RefundRequest, Settlement, Correction, AbnormalAccount, Dismissal };
+const BODIES = { RefundRequest, Settlement, Correction, AbnormalAccount, Dismissal, SessionToken };
 
 interface Operation {
   operationId: string;
   summary: string;
   description?: string;
-  /** Nobody needs a token where there is none. */
-  scope?: Scope;
+  /** What the token must allow; null: any good token will do. Nobody needs a token where there is none. */
+  scope?: Scope | null;
   param?: z.ZodObject;
   query?: z.ZodObject;
   header?: z.ZodObject;
@@ -433,6 +437,56 @@ function operations(): Record<string, Operation> {
       },
       errors: [...WRITING, 40401],
     },
+    'GET /session': {
+      operationId: 'getSession',
+      summary: 'Who is calling, and what they may do',
+      scope: null,
+      success: {
+        200: {
+          description: 'What the token says',
+          ...envelope('获取成功', ref('Session'), SESSION),
+        },
+      },
+      errors: [40000, 40100, 50000, 50301],
+    },
+    'GET /console/session': {
+      operationId: 'getSignIn',
+      summary: 'How one can sign in to the console',
+      success: {
+        200: {
+          description: 'Whether an identity provider signs people in',
+          ...envelope('获取成功', ref('SignIn'), { provider: true }),
+        },
+      },
+      errors: [50301],
+    },
+    'POST /console/session': {
+      operationId: 'signIn',
+      summary: 'Sign in to the console: keep a token in a cookie that no script can read',
+      description:
+        'The cookie counts for requests of our own pages only (Sec-Fetch-Site: same-origin), and ends with the token. It needs https, or plain http on localhost.',
+      body: 'SessionToken',
+      examples: { body: { token: 'eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1c2VyLTEifQ.c2lnbmF0dXJl' } },
+      success: {
+        200: {
+          description: 'The cookie is set',
+          ...envelope('登录成功', ref('Session'), SESSION),
+        },
+      },
+      errors: [40000, 40001, 40100, 41300, 41500, 50000, 50301],
+    },
+    'DELETE /console/session': {
+      operationId: 'signOut',
+      summary: 'Sign out of the console: remove the cookie',
+      description: 'The token itself is good until it expires.',
+      success: {
+        200: {
+          description: 'There is no cookie any more',
+          ...envelope('已退出登录', ref('SignedOut'), { logout_url: null }),
+        },
+      },
+      errors: [],
+    },
     'POST /callbacks/:gateway': {
       operationId: 'takeCallback',
       summary: 'A gateway tells what became of a refund or a payment',
@@ -557,6 +611,13 @@ const PAYMENT_DETAIL = {
       ],
     },
   ],
+};
+
+const SESSION = {
+  actor: 'finance@example.com',
+  scopes: ['payments:read', 'refunds:create'],
+  expires_at: '2026-11-22T14:18:44.000Z',
+  time_zone: 'Asia/Shanghai',
 };
 
 /** What `data` of an error holds; of any other error it is null. */
@@ -729,7 +790,7 @@ function describeOperation(operation: Operation) {
     operationId,
     summary,
     ...(description === undefined ? {} : { description }),
-    security: scope === undefined ? [] : [{ bearer: [scope] }],
+    security: scope === undefined ? [] : [{ bearer: scope === null ? [] : [scope] }],
     parameters,
     ...(body === undefined
       ? {}

@@ -126,6 +126,13 @@ describe('a token signed with the secret', () => {
       async () => bearer(await sign({ sub: '', common_name: 'f3a.access' })),
     ],
     ['comes in the header of Access', async () => ({ 'Cf-Access-Jwt-Assertion': await sign() })],
+    [
+      "comes in the console's cookie",
+      async () => ({
+        Cookie: `__Host-console=${await sign()}`,
+        'Sec-Fetch-Site': 'same-origin',
+      }),
+    ],
     ['comes as bearer in lower case', async () => ({ Authorization: `bearer  ${await sign()}` })],
   ])('that %s is let in', async ([, headers]) => {
     const given = await headers();

@@ -125,7 +125,7 @@ it('has the scope that an operation asks for', async () => {
   const headers = { Authorization: `Bearer ${await signToken({ scope: '' })}` };
   for (const { path, method, operation } of operations) {
     const [security] = operation.security;
-    if (!security) continue;
+    if (!security?.bearer?.length) continue;
     const target = path.replace(/\{\w+\}/g, '1');
     const { code, data } = await app.call(method.toUpperCase(), target, Refusal, { headers });
     expect({ code, bearer: [data.required_scope] }, path).toEqual({ code: 40300, ...security });
