@@ -24,6 +24,7 @@ export default defineConfig({
                 DATABASE_URL: inject('databaseUrl'),
                 NEON_FETCH_ENDPOINT: inject('neonFetchEndpoint'),
                 PROVIDER_URL: inject('providerUrl'),
+                IDENTITY_PROVIDER_URL: inject('identityProviderUrl'),
                 SIMULATOR_URL: inject('simulatorUrl'),
                 GATEWAY_VARIABLES: inject('gatewayVariables'),
                 MODEL_RUNS: process.env.MODEL_RUNS ?? '100',

@@ -95,9 +95,11 @@ const Variables = z.object({
   /** Secret of that client, where the provider gives it one. */
   AUTH_CLIENT_SECRET: optional(z.string()),
   /** What the console asks the provider for, separated by spaces. */
-  AUTH_SCOPES: optional(
-    z.string().regex(/^[!#-[\]-~]+( [!#-[\]-~]+)*$/, 'not words separated by single spaces'),
-  ).default('openid'),
+  AUTH_SCOPES: z
+    .string()
+    .regex(/^$|^[!#-[\]-~]+( [!#-[\]-~]+)*$/, 'not words separated by single spaces')
+    .default('')
+    .transform((scopes) => scopes || 'openid'),
 });
 
 /** The settings of this deployment, after validation. Without access control there are none: it fails closed. */

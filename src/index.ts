@@ -30,6 +30,7 @@ import { retryRefund } from './refunds/retry';
 import { settleRefund } from './refunds/settle';
 import { syncRefund } from './refunds/sync';
 import { getSession } from './session';
+import { signIn } from './sign-in';
 import { backgroundTask } from './task';
 
 /** Exported for what looks at its routes; requests come in by the default export. */
@@ -75,6 +76,7 @@ const routes = app
   .route('/', getSession);
 
 // Pages, not API: they are not in the document, and no typed client needs them.
+app.route('/', signIn);
 app.route('/', consolePage);
 
 app.notFound((c) => answerError(new ApiError(40400), c));

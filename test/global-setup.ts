@@ -11,6 +11,7 @@ import type { TestProject } from 'vitest/node';
 import { startConsoleBuild } from '../dev/build-console.ts';
 import { testKeys } from '../dev/gateways/keys.ts';
 import { startSimulator } from '../dev/gateways/simulator.ts';
+import { startIdentityProvider } from '../dev/identity-provider.ts';
 import { startNeonEndpoint } from '../dev/neon-endpoint.ts';
 import { startPostgres } from '../dev/postgres.ts';
 import { migrate } from '../drizzle/migrate.ts';
@@ -25,6 +26,8 @@ declare module 'vitest' {
     gatewayVariables: Record<string, string>;
     /** Where an identity provider publishes its keys: any path, empty until a test puts a JWKS there. */
     providerUrl: string;
+    /** An identity provider that signs people in (dev/identity-provider.ts). */
+    identityProviderUrl: string;
   }
 }
 
@@ -48,6 +51,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await migrate(postgres.connectionString('template_payments'));
 
     const provider = await startProvider();
+    const identityProvider = await startIdentityProvider();
 
     const { keys, variables } = testKeys();
     const simulator = await startSimulator({ keys });
@@ -55,10 +59,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
     project.provide('simulatorUrl', simulator.url);
     project.provide('gatewayVariables', variables);
     project.provide('providerUrl', provider.url);
+    project.provide('identityProviderUrl', identityProvider.url);
     project.provide('databaseUrl', postgres.connectionString());
     project.provide('neonFetchEndpoint', endpoint.url);
     return async () => {
       provider.stop();
+      identityProvider.stop();
       await simulator.stop();
       await endpoint.stop();
       await postgres.stop();
