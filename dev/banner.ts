@@ -4,6 +4,8 @@ import { neon, neonConfig } from '@neondatabase/serverless';
 export interface Banner {
   /** Of the API, without a slash at its end. */
   url: string;
+  /** The console, signed in. */
+  consoleUrl: string;
   /** What was started, one line each. */
   facts: string[];
   /** Sent with every request, such as `Authorization: Bearer …`. */
@@ -33,7 +35,14 @@ export async function findRefundablePayments(
 }
 
 /** What to type, with comments. */
-export function formatBanner({ url, facts, headers, payments, simulatorUrl }: Banner): string {
+export function formatBanner({
+  url,
+  consoleUrl,
+  facts,
+  headers,
+  payments,
+  simulatorUrl,
+}: Banner): string {
   const curl = (path: string, ...options: string[]) =>
     ['curl', `'${url}${path}'`, ...headers.map((header) => `-H '${header}'`), ...options].join(' ');
   const refund = (paymentId: string) =>
@@ -48,6 +57,9 @@ export function formatBanner({ url, facts, headers, payments, simulatorUrl }: Ba
   return [
     '',
     ...facts,
+    '',
+    'The console, signed in. Open it in a browser:',
+    `  ${consoleUrl}`,
     '',
     'The latest payments:',
     `  ${curl('/payments?size=3')}`,

@@ -33,7 +33,8 @@ export async function startConsoleBuild(): Promise<Build> {
   });
   const done = guard.exited.then((outcome) => {
     if (outcome === 'exit code 0') return;
-    throw new SetupError(`The console was not built (${outcome}).\n${output.join('\n')}`);
+    const shown = output.filter((line) => !/^ {4}at /.test(line)).join('\n');
+    throw new SetupError(`The console was not built (${outcome}).\n${shown.trim()}`);
   });
   // Whoever stops it before it is done does not wait for `done`.
   done.catch(() => {});

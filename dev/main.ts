@@ -1,13 +1,15 @@
 /**
- * `npm run dev`: the API on this machine, over a PostgreSQL of its own with sample data and before simulated
- * payment gateways. With DATABASE_URL it runs over that database, without gateways. Prints what to type next. Ctrl-C, a failure or the death of this process
- * stops everything that it started. Data is kept in `.dev/`, where every copy has its own slot.
+ * `npm run dev`: builds the console, and runs it and the API on this machine, over a PostgreSQL of its own with
+ * sample data and before simulated payment gateways. With DATABASE_URL it runs over that database, without
+ * gateways. Prints what to open and to type next. Ctrl-C, a failure or the death of this process stops everything
+ * that it started. Data is kept in `.dev/`, where every copy has its own slot.
  */
 import { createHash } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Banner, findRefundablePayments, formatBanner } from './banner.ts';
+import { startConsoleBuild } from './build-console.ts';
 import { LockedError } from './guarded.ts';
 import { DataDirInUseError, startPostgres } from './postgres.ts';
 import { SetupError } from './setup-error.ts';
@@ -30,8 +32,16 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 // Such as a database connection that is cut off because we are stopping its server.
 process.on('uncaughtException', fail);
 const { DATABASE_URL } = process.env;
-const startup = DATABASE_URL ? startOver(DATABASE_URL) : startLocally();
+const startup = start();
 startup.catch(fail);
+
+async function start(): Promise<void> {
+  // Before anything else is there to be stopped. wrangler needs the folder.
+  const build = await startConsoleBuild();
+  await keep(build);
+  await build.done;
+  await (DATABASE_URL ? startOver(DATABASE_URL) : startLocally());
+}
 
 /** Everything on this machine, in the first slot whose data nobody else is using. */
 async function startLocally(): Promise<void> {
@@ -121,15 +131,18 @@ async function announce(
   if (shutdown !== undefined) return;
   // The messages of the last time are lost; the cron finds what they left.
   if (simulatorUrl !== undefined) await fetch(`${worker.url}/cdn-cgi/local/scheduled`);
+  const token = await signToken({ secret: await developmentSecret() });
   const banner: Banner = {
     url: worker.url,
+    // In the fragment, which no browser sends and no log has.
+    consoleUrl: `http://localhost:${worker.port}/console/#token=${token}`,
     facts: [
       `API       ${worker.url}`,
       ...facts,
       'Token     Below, for everything, good for 12 hours. Another:',
       "          npm run token -- --sub me --scope 'payments:read refunds:create'",
     ],
-    headers: [`Authorization: Bearer ${await signToken({ secret: await developmentSecret() })}`],
+    headers: [`Authorization: Bearer ${token}`],
     payments: {},
     ...(simulatorUrl === undefined ? {} : { simulatorUrl }),
   };
