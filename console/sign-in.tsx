@@ -14,7 +14,6 @@ export function SignIn() {
   const token = useSignal('');
   const problem = useSignal('');
   const busy = useSignal(false);
-  const failed = place.value.searchParams.has('sign_in_failed');
   useEffect(() => {
     document.title = `${words.title} · ${texts.value.title}`;
     get<{ provider: boolean }>('/console/session', { once: true }).then(
@@ -37,8 +36,7 @@ export function SignIn() {
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       if (error.code === 40100) problem.value = words.wrong;
-      else if (error.code === 40000)
-        problem.value = token.value.length > 3500 ? words.tooLarge : words.wrong;
+      else if (error.code === 40000) problem.value = reasonOf(error);
       else problem.value = failureText(error);
     } finally {
       busy.value = false;
@@ -49,11 +47,6 @@ export function SignIn() {
   return (
     <main class="whole-page">
       <h1 tabIndex={-1}>{texts.value.title}</h1>
-      {failed && (
-        <p class="field-error" role="alert">
-          {words.failed}
-        </p>
-      )}
       {provider.value && (
         <p>
           <a class="button primary" href={`/console/sign-in?to=${encodeURIComponent(to)}`}>
@@ -90,6 +83,14 @@ export function SignIn() {
       </form>
     </main>
   );
+}
+
+/** Why a token cannot be kept in a cookie. */
+function reasonOf(failure: Failure): string {
+  const { session: words } = texts.value;
+  const [problem] = failure.errors;
+  if (problem?.path === 'token') return words.tooLarge;
+  return problem === undefined ? words.wrong : words.insecure;
 }
 
 /** Where a new tab ends that was opened because another one's session had expired. */

@@ -379,7 +379,7 @@ export const zh = {
     wrong: '令牌无效或已过期',
     tooLarge: '令牌超过 3.5 KB，无法保存在登录会话中，请管理员减少令牌内容',
     done: '已登录，可以关闭此页',
-    failed: '登录没有完成，请重试',
+    insecure: '此地址未加密（http），不能保存登录会话；请使用 https 地址，或本机的 localhost',
     signedOut: '已退出登录',
   },
   keys: {
