@@ -64,12 +64,15 @@ export function presetRanges(today: string) {
   >;
 }
 
-/** A range of created_at: today, yesterday, …, or two dates. `required` ranges cannot be taken away. */
+/**
+ * A range of created_at: today, yesterday, …, or two dates. A `required` one cannot be taken away: where the
+ * address has none it is the last thirty days.
+ */
 export function DayRange({ legend, required = false }: { legend: string; required?: boolean }) {
   const { list } = texts.value;
-  const from = parameter('start_time');
-  const to = parameter('end_time');
   const ranges = presetRanges(day(Date.now(), zone()));
+  const [start, end] = [parameter('start_time'), parameter('end_time')];
+  const [from, to] = required && !start && !end ? ranges.month : [start, end];
   const isChosen = ([first, last]: readonly [string, string]) => from === first && to === last;
   const isPreset = Object.values(ranges).some(isChosen);
   const custom = useSignal((from !== undefined || to !== undefined) && !isPreset);
