@@ -94,18 +94,58 @@ interface Options {
 }
 
 /** GET. Throws Failure, or an AbortError where `signal` was aborted. */
-export async function get<T>(path: string, options: Options = {}): Promise<Answer<T>> {
+export function get<T>(path: string, options: Options = {}): Promise<Answer<T>> {
+  return withSession(options, async () => {
+    const answer = await send<T>('GET', path, options);
+    remember(path, answer);
+    return answer;
+  });
+}
+
+/** Asks, and where the session is at its end, asks again when somebody has signed in. */
+async function withSession<T>(options: Options, ask: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
-      const answer = await send<T>('GET', path, options);
-      remember(path, answer);
-      return answer;
+      return await ask();
     } catch (error) {
       if (!(error instanceof Failure && error.code === 40100) || options.once) throw error;
-      await new Promise<void>((resolve) => whenSignedIn.push(resolve));
+      await new Promise<void>((resolve) => {
+        whenSignedIn.push(resolve);
+        options.signal?.addEventListener('abort', () => resolve());
+      });
       options.signal?.throwIfAborted();
     }
   }
+}
+
+/**
+ * GET of a CSV file: the response, with its body still to be read. It waits for a session as get() does. Throws
+ * Failure where there is no file, or an AbortError where `signal` was aborted, which also ends the body.
+ */
+export function getFile(path: string, signal: AbortSignal): Promise<Response> {
+  return withSession({ signal }, async () => {
+    // The patience is for the beginning only: a long file takes its time.
+    const patience = new AbortController();
+    const timer = setTimeout(() => patience.abort(), PATIENCE_MS);
+    let response: Response;
+    let text: string;
+    try {
+      response = await fetch(path, {
+        redirect: 'manual',
+        cache: 'no-store',
+        signal: AbortSignal.any([signal, patience.signal]),
+      });
+      const isFile = response.headers.get('Content-Type')?.startsWith('text/csv');
+      if (response.ok && isFile) return response;
+      text = await response.text();
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw new Failure(0, '');
+    } finally {
+      clearTimeout(timer);
+    }
+    throw failureOf(response, read(text));
+  });
 }
 
 /** POST, PATCH or DELETE. Throws Failure. */
@@ -147,19 +187,22 @@ async function send<T>(
     if (options.signal?.aborted) throw error;
     throw new Failure(0, '');
   }
-  if (response.type === 'opaqueredirect') {
-    if (!options.once) expiredSignal.value = true;
-    throw new Failure(40100, '');
-  }
   const answer = read(text);
-  if (answer === undefined) throw new Failure(0, '');
-  if (answer.code === 0) {
+  if (answer?.code === 0) {
     // What the API answers is checked by its own tests against the document that this type comes from.
     return { data: answer.data as T, headers: response.headers, at: Date.now() };
   }
-  if (answer.code === 40100 && !options.once) expiredSignal.value = true;
+  throw failureOf(response, answer, options.once);
+}
+
+/** What an answer without data says. A session at its end is told to the page, unless it is asked for `once`. */
+function failureOf(response: Response, answer: ReturnType<typeof read>, once = false): Failure {
+  const isRedirect = response.type === 'opaqueredirect';
+  if ((isRedirect || answer?.code === 40100) && !once) expiredSignal.value = true;
+  if (isRedirect) return new Failure(40100, '');
+  if (answer === undefined) return new Failure(0, '');
   const retryAfter = Number(response.headers.get('Retry-After') ?? Number.NaN);
-  throw new Failure(answer.code, answer.message, {
+  return new Failure(answer.code, answer.message, {
     data: isObject(answer.data) ? answer.data : {},
     ...(answer.requestId ? { requestId: answer.requestId } : {}),
     ...(Number.isFinite(retryAfter) ? { retryAfter } : {}),

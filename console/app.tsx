@@ -7,6 +7,7 @@ import { PersonIcon, ThemeIcon } from './icons';
 import { keysOn, switchKeys, useKeys } from './keys';
 import { Announcements, Bar, Dialog, NotReady, ReadFailure, Tooltip } from './parts';
 import { PaymentDetailPage } from './payments/detail';
+import { ExportPanel } from './payments/export';
 import { PaymentListPage } from './payments/list';
 import { Search, SearchPage } from './payments/search';
 import { go, place, returned, WORK_LIST } from './router';
@@ -91,6 +92,7 @@ export function App() {
         <NewVersion />
         <Page />
       </main>
+      <ExportPanel />
       <Announcements />
       <Tooltip />
       {expired.value && <Expired />}
