@@ -132,7 +132,6 @@ export function getFile(path: string, signal: AbortSignal): Promise<Response> {
     try {
       response = await fetch(path, {
         redirect: 'manual',
-        cache: 'no-store',
         signal: AbortSignal.any([signal, patience.signal]),
       });
       const isFile = response.headers.get('Content-Type')?.startsWith('text/csv');
@@ -173,7 +172,6 @@ async function send<T>(
       method,
       // A redirect to a sign-in page is an expired session, not an answer.
       redirect: 'manual',
-      cache: 'no-store',
       signal: options.signal ? AbortSignal.any([options.signal, patience]) : patience,
       headers: {
         ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),

@@ -149,13 +149,18 @@ function TopBar() {
           <button
             type="button"
             class="quiet"
-            aria-label={nav.switchLanguage}
+            aria-label={`${nav.otherLanguage} ${nav.switchLanguage}`}
             lang={texts.value.language === 'en' ? 'zh-CN' : 'en'}
             onClick={() => speak(texts.value.language === 'en' ? 'zh' : 'en')}
           >
             {nav.otherLanguage}
           </button>
-          <button type="button" class="quiet" popoverTarget="account" aria-label={nav.account}>
+          <button
+            type="button"
+            class="quiet"
+            popoverTarget="account"
+            aria-label={`${nav.account} ${session.value?.actor}`}
+          >
             <PersonIcon />
             <span class="actor">{session.value?.actor}</span>
           </button>

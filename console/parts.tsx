@@ -263,7 +263,7 @@ export function Dialog({ title, lead, onClose, children, closable = true }: Dial
 }
 
 /** Counts seconds down to 0, and anew where `of` changes. */
-export function useCountdown(seconds: number, of: unknown): number {
+export function useCountdown(seconds: number, of?: unknown): number {
   const left = useSignal(Math.ceil(seconds));
   // biome-ignore lint/correctness/useExhaustiveDependencies: what it counts for starts it anew
   useEffect(() => {
