@@ -1,10 +1,11 @@
 /** The list of payments. Its address is the query of GET /payments, so a bookmark is a saved view. */
 import { signal, useSignal } from '@preact/signals';
-import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
+import { useEffect } from 'preact/hooks';
 import { get } from '../api';
 import { changeQuery, DayRange, FilterBar, parameter, Toggles } from '../filters';
 import { count, offset } from '../format';
 import { useKeys } from '../keys';
+import { openRow, PageLink, useRows, WrongAddress } from '../lists';
 import { yuan } from '../money';
 import {
   Bar,
@@ -17,7 +18,7 @@ import {
   Time,
 } from '../parts';
 import { useGet } from '../resource';
-import { go, place, returned, withQuery } from '../router';
+import { go, place, withQuery } from '../router';
 import { may, zone } from '../session';
 import { fill, texts } from '../texts';
 import type { Payment, PaymentPage } from '../types';
@@ -40,9 +41,6 @@ const DEFAULT_SIZE = '50';
 /** The payments of the list that was shown last, so that a detail knows the one before and the one after. */
 export const listed = signal<{ href: string; ids: string[] } | undefined>(undefined);
 
-/** In which list which payment was opened: the way back leads to its row. */
-const opened = new Map<string, string>();
-
 /** /console/payments */
 export function PaymentListPage() {
   const { list, title } = texts.value;
@@ -63,10 +61,14 @@ export function PaymentListPage() {
     if (data) listed.value = { href, ids: data.list.map(({ id }) => id) };
   }, [data]);
 
-  const goPage = (to: number) => {
-    if (to < 1 || to > pages || to === page) return;
+  const hrefOf = (to: number) => {
+    if (!(1 <= to && to <= pages) || to === page) return undefined;
     const { cursor: _, ...kept } = query;
-    go(withQuery('/console/payments', { ...kept, page: to === 1 ? undefined : String(to) }));
+    return withQuery('/console/payments', { ...kept, page: to === 1 ? undefined : String(to) });
+  };
+  const goPage = (to: number) => {
+    const href = hrefOf(to);
+    if (href) go(href);
   };
   useKeys({ '[': () => goPage(page - 1), ']': () => goPage(page + 1) });
 
@@ -81,7 +83,7 @@ export function PaymentListPage() {
         <NumberFilters />
       </FilterBar>
       {failure?.code === 40000 ? (
-        <WrongAddress errors={failure.errors} />
+        <WrongAddress errors={failure.errors} list="/console/payments" />
       ) : (
         failure && <ReadFailure failure={failure} stale={data !== undefined} reload={reload} />
       )}
@@ -126,7 +128,7 @@ export function PaymentListPage() {
       )}
       {data && data.total > Number(size) && (
         <nav class="pager" aria-label={list.pager}>
-          <PageLink page={page - 1} pages={pages} text={list.previous} keys="[" />
+          <PageLink href={hrefOf(page - 1)} text={list.previous} keys="[" />
           <input
             key={page}
             type="text"
@@ -138,30 +140,10 @@ export function PaymentListPage() {
             }}
           />
           <span>{fill(list.pages, { count: count(pages) })}</span>
-          <PageLink page={page + 1} pages={pages} text={list.next} keys="]" />
+          <PageLink href={hrefOf(page + 1)} text={list.next} keys="]" />
         </nav>
       )}
     </>
-  );
-}
-
-/** A link to a page; without an address where there is no such page. */
-function PageLink(props: { page: number; pages: number; text: string; keys: string }) {
-  const { page, pages, text, keys } = props;
-  const query = Object.fromEntries(place.value.searchParams);
-  const there = 1 <= page && page <= pages;
-  const href = withQuery('/console/payments', {
-    ...query,
-    page: page === 1 ? undefined : String(page),
-  });
-  return (
-    <a
-      class="button"
-      aria-keyshortcuts={keys}
-      {...(there ? { href } : { role: 'link', 'aria-disabled': 'true' as const })}
-    >
-      {text}
-    </a>
   );
 }
 
@@ -185,32 +167,6 @@ function NumberFilters() {
         </button>
       ))}
     </div>
-  );
-}
-
-/** An address that the API does not understand, such as one that was cut while it was sent on. */
-function WrongAddress({ errors }: { errors: { path: string; message: string }[] }) {
-  const { list, common, wrongValue } = texts.value;
-  return (
-    <Bar
-      tone="danger"
-      alert
-      actions={
-        <a class="button" href="/console/payments">
-          {common.clearFilters}
-        </a>
-      }
-    >
-      {errors.map(({ path, message }) => (
-        <p key={path}>
-          <Fill
-            text={list.wrongParameter}
-            path={<code>{path}</code>}
-            message={wrongValue || message}
-          />
-        </p>
-      ))}
-    </Bar>
   );
 }
 
@@ -277,32 +233,7 @@ function Nothing({ filtered }: { filtered: boolean }) {
 
 function Rows({ rows, busy, size }: { rows: Payment[] | undefined; busy: boolean; size: number }) {
   const { columns } = texts.value.list;
-  const current = useSignal(-1);
-  const body = useRef<HTMLTableSectionElement>(null);
-  const href = place.value.pathname + place.value.search;
-
-  const focusRow = (index: number) => {
-    const link = body.current?.rows[index]?.querySelector<HTMLElement>('a');
-    if (!link) return;
-    current.value = index;
-    link.focus();
-    link.scrollIntoView({ block: 'nearest' });
-  };
-  // On the way back: the focus is on the row that was opened. The browser restores the scroll position.
-  useLayoutEffect(() => {
-    current.value = -1;
-    const id = opened.get(href);
-    if (!returned.peek() || id === undefined || !rows) return;
-    const index = rows.findIndex((row) => row.id === id);
-    current.value = index;
-    body.current?.rows[index]?.querySelector<HTMLElement>('a')?.focus({ preventScroll: true });
-    // Only when the page is shown: newer rows behind it move nothing.
-  }, [href, rows === undefined]);
-  useKeys({
-    j: () => focusRow(Math.min(current.value + 1, (rows?.length ?? 0) - 1)),
-    k: () => focusRow(Math.max(current.value - 1, 0)),
-    Enter: () => body.current?.rows[current.value]?.querySelector<HTMLElement>('a')?.click(),
-  });
+  const { body, current, onOpen } = useRows(rows);
 
   return (
     <div class="table cards" aria-busy={busy}>
@@ -339,8 +270,8 @@ function Rows({ rows, busy, size }: { rows: Payment[] | undefined; busy: boolean
               <Row
                 key={row.id}
                 row={row}
-                current={index === current.value}
-                onOpen={() => opened.set(href, row.id)}
+                current={index === current}
+                onOpen={() => onOpen(row.id)}
               />
             ))}
           </tbody>
@@ -362,14 +293,7 @@ function Row({ row, current, onOpen }: { row: Payment; current: boolean; onOpen:
   const { list, detail } = texts.value;
   return (
     // The link in it is what the keyboard reaches; the click on the row is a convenience of the mouse.
-    <tr
-      data-current={current}
-      onClick={(event) => {
-        const selecting = getSelection()?.isCollapsed === false;
-        if (event.target instanceof Element && event.target.closest('a, button')) return;
-        if (!selecting) event.currentTarget.querySelector<HTMLElement>('a')?.click();
-      }}
-    >
+    <tr data-current={current} onClick={openRow}>
       <td class="o-5">
         <Time at={row.created_at} />
       </td>
