@@ -47,3 +47,8 @@ export function readAmount(typed: string): { fen: bigint } | { problem: AmountPr
   if (fen > MAX_FEN) return { problem: 'digits' };
   return { fen };
 }
+
+/** The sum of amounts of the API, in fen. */
+export function sumOf(amounts: readonly string[]): bigint {
+  return amounts.reduce((sum, amount) => sum + fenOf(amount), 0n);
+}
