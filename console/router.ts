@@ -53,3 +53,10 @@ export function withQuery(path: string, query: Record<string, string | undefined
 
 /** Where the work list of refunds begins: those that are 处理中, the oldest first. */
 export const WORK_LIST = '/console/refunds?status=0&order=oldest';
+
+/** The address that back leads to, where it is known to be one of this console. */
+export function addressBefore(): URL | undefined {
+  const index = api?.currentEntry?.index;
+  const url = index ? api?.entries()[index - 1]?.url : undefined;
+  return url ? new URL(url) : undefined;
+}
