@@ -124,7 +124,7 @@ export function PaymentListPage() {
       {data?.total === 0 && !busy ? (
         <Nothing filtered={filtered} />
       ) : (
-        <Rows rows={data?.list} busy={busy} size={Number(size)} />
+        (data || busy) && <Rows rows={data?.list} busy={busy} size={Number(size)} />
       )}
       {data && data.total > Number(size) && (
         <nav class="pager" aria-label={list.pager}>

@@ -90,13 +90,15 @@ export function RefundListPage() {
       {data?.total === 0 && !busy ? (
         <Nothing />
       ) : (
-        <Rows
-          key={place.value.search}
-          rows={data?.list}
-          busy={busy}
-          size={Number(size)}
-          reload={reload}
-        />
+        (data || busy) && (
+          <Rows
+            key={place.value.search}
+            rows={data?.list}
+            busy={busy}
+            size={Number(size)}
+            reload={reload}
+          />
+        )
       )}
       {data && <Pager next={data.next_cursor} />}
     </>
@@ -217,12 +219,27 @@ function Rows(props: {
   const selected = useSignal<ReadonlySet<string>>(new Set());
   const anchor = useSignal<string | undefined>(undefined);
   const settling = useSignal<{ refunds: ListedRefund[]; status: 1 | 2 } | undefined>(undefined);
+  const header = useRef<HTMLInputElement>(null);
+  const cardsHeader = useRef<HTMLInputElement>(null);
   const selectable = may('refunds:settle');
   const ids = rows?.map(({ id }) => id) ?? [];
   // A row that a newer answer does not have is not selected any more.
   const chosen = rows?.filter(({ id }) => selected.value.has(id)) ?? [];
   const covered = coverage(selected.value, ids);
   const oldest = parameter('order') === 'oldest';
+  const pageBox = (ref: typeof header) => (
+    <input
+      ref={ref}
+      type="checkbox"
+      aria-label={selectPage}
+      checked={covered === 'all'}
+      indeterminate={covered === 'some'}
+      onClick={({ currentTarget: { checked } }) => {
+        selected.value = new Set(checked ? ids : []);
+        anchor.value = undefined;
+      }}
+    />
+  );
 
   return (
     <>
@@ -237,25 +254,20 @@ function Rows(props: {
           }}
         />
       )}
-      <div class="table cards refund-list" aria-busy={busy}>
-        <table class="refunds">
+      {selectable && (
+        // Cards have no head to hold it.
+        <label class="pick-page screen-only">
+          {pageBox(cardsHeader)}
+          {selectPage}
+        </label>
+      )}
+      <div class="table cards" aria-busy={busy}>
+        <table class="work-list">
           <thead>
             <tr>
               {selectable && (
                 <th scope="col" class="pick">
-                  <label>
-                    <input
-                      type="checkbox"
-                      aria-label={selectPage}
-                      data-tip={selectPage}
-                      checked={covered === 'all'}
-                      indeterminate={covered === 'some'}
-                      onClick={({ currentTarget: { checked } }) => {
-                        selected.value = new Set(checked ? ids : []);
-                        anchor.value = undefined;
-                      }}
-                    />
-                  </label>
+                  <label>{pageBox(header)}</label>
                 </th>
               )}
               <th scope="col" class="created" aria-sort={oldest ? 'ascending' : 'descending'}>
@@ -327,6 +339,12 @@ function Rows(props: {
             settling.value = undefined;
             if (settled === undefined) return;
             selected.value = new Set([...selected.value].filter((id) => !settled.has(id)));
+            // The button that opened the dialogue is gone where nothing is selected any more.
+            requestAnimationFrame(() => {
+              if (document.activeElement !== document.body) return;
+              header.current?.focus();
+              cardsHeader.current?.focus();
+            });
             await reload();
           }}
         />

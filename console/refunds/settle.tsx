@@ -3,11 +3,11 @@
  * sent twice by itself; what has no certain answer is sent again only when somebody presses 再试.
  */
 import { useSignal } from '@preact/signals';
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useMemo, useRef } from 'preact/hooks';
 import { Failure, write } from '../api';
 import { count } from '../format';
 import { amountOf, sumOf, yuan } from '../money';
-import { announce, Dialog, Fill, Forbidden, failureText, Identifier, Money } from '../parts';
+import { Dialog, Fill, Forbidden, failureText, Identifier, Money } from '../parts';
 import { lacks } from '../session';
 import { fill, texts } from '../texts';
 import type { ListedRefund } from '../types';
@@ -119,6 +119,12 @@ function hasEnd(outcome: Outcome | undefined): boolean {
 /** Whether to send it again is up to whoever reads this. */
 function isUncertain(outcome: Outcome | undefined): boolean {
   return outcome?.kind === 'unknown' || outcome?.kind === 'noAnswer';
+}
+
+/** What a person has to look at, then what was not sent, then what is done. */
+function urgency(outcome: Outcome | undefined): number {
+  if (outcome?.kind === 'done') return 2;
+  return outcome === undefined || outcome.kind === 'waiting' ? 1 : 0;
 }
 
 /** Sends, and keeps what came of each. */
@@ -234,6 +240,12 @@ async function settleOne(
 function Progress({ run, refunds }: { run: Run; refunds: ListedRefund[] }) {
   const { work } = texts.value;
   const { halt, pause, outcomes } = run;
+  // Read out once, not each second.
+  const pauseText = useMemo(() => {
+    if (!pause) return '';
+    const seconds = Math.ceil((pause.until - Date.now()) / 1000);
+    return fill(pause.limited ? work.waitForLimit : work.waitForPace, { seconds });
+  }, [pause, work]);
   const kinds = refunds.map(({ id }) => outcomes.get(id)?.kind);
   const done = kinds.filter((kind) => kind === 'done').length;
   const waiting = kinds.filter((kind) => kind === 'waiting' || kind === 'sending').length;
@@ -260,6 +272,9 @@ function Progress({ run, refunds }: { run: Run; refunds: ListedRefund[] }) {
         </span>
       </div>
       {pause && <Pause key={pause.until} {...pause} />}
+      <p class="visually-hidden" role="status">
+        {pauseText}
+      </p>
       <p role="status">{text()}</p>
       {halt?.kind === 'forbidden' && <Forbidden failure={halt.failure} />}
     </div>
@@ -272,14 +287,17 @@ function Pause({ until, limited }: { until: number; limited: boolean }) {
   const now = useSignal(Date.now());
   const text = limited ? work.waitForLimit : work.waitForPace;
   useEffect(() => {
-    announce(fill(text, { seconds: Math.ceil((until - Date.now()) / 1000) }));
     const timer = setInterval(() => {
       now.value = Date.now();
     }, 1_000);
     return () => clearInterval(timer);
-  }, [now, text, until]);
+  }, [now]);
   const seconds = Math.max(0, Math.ceil((until - now.value) / 1000));
-  return <p class="muted">{fill(text, { seconds })}</p>;
+  return (
+    <p class="muted" aria-hidden="true">
+      {fill(text, { seconds })}
+    </p>
+  );
 }
 
 /** What came of each. */
@@ -288,16 +306,21 @@ function Outcomes({ run, refunds }: { run: Run; refunds: ListedRefund[] }) {
   const { outcomes, halt } = run;
   const uncertain = refunds.some(({ id }) => isUncertain(outcomes.get(id)));
   const list = useRef<HTMLUListElement>(null);
-  // What is being sent stays in sight.
+  // What is being sent stays in sight; afterwards what has to be looked at comes first.
+  const halted = halt !== undefined;
+  const shown = halted
+    ? refunds.toSorted((a, b) => urgency(outcomes.get(a.id)) - urgency(outcomes.get(b.id)))
+    : refunds;
   useEffect(() => {
-    list.current?.querySelector('[data-kind="sending"]')?.scrollIntoView({ block: 'nearest' });
-  }, [outcomes]);
+    if (halted) list.current?.scrollTo(0, 0);
+    else list.current?.querySelector('[data-kind="sending"]')?.scrollIntoView({ block: 'nearest' });
+  }, [outcomes, halted]);
   return (
     <>
       {/* A list that is scrolled must be reached by the keyboard. */}
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
       <ul ref={list} class="outcomes" aria-label={work.outcomes} tabIndex={0}>
-        {refunds.map((refund) => {
+        {shown.map((refund) => {
           const outcome = outcomes.get(refund.id) ?? { kind: 'waiting' };
           return (
             <li key={refund.id} data-kind={outcome.kind}>
