@@ -1,8 +1,9 @@
 /** The frame: the bar on top, what is wrong for the whole page, the page, and the dialogues over it. */
 import { computed, useSignal } from '@preact/signals';
-import type { ComponentType } from 'preact';
+import type { ComponentChildren, ComponentType } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { expired } from './api';
+import { useAttentionCount, waiting } from './attention/count';
 import { PersonIcon, ThemeIcon } from './icons';
 import { keysOn, switchKeys, useKeys } from './keys';
 import { Announcements, Bar, Dialog, NotReady, ReadFailure, Tooltip } from './parts';
@@ -11,9 +12,9 @@ import { ExportPanel } from './payments/export';
 import { PaymentListPage } from './payments/list';
 import { Search, SearchPage } from './payments/search';
 import { go, place, returned, WORK_LIST } from './router';
-import { ask, session, sessionFailure, signOut } from './session';
+import { ask, may, session, sessionFailure, signOut } from './session';
 import { SignedIn, SignedOut, SignIn } from './sign-in';
-import { speak, texts } from './texts';
+import { fill, speak, texts } from './texts';
 import { nextTheme, theme } from './theme';
 
 const path = computed(() => place.value.pathname.replace(/\/+$/, '') || '/console');
@@ -103,6 +104,8 @@ export function App() {
 function TopBar() {
   const { nav } = texts.value;
   const help = useSignal(false);
+  // The page itself asks more often.
+  useAttentionCount(may('payments:read') && path.value !== '/console/attention');
   useKeys({
     'g p': () => go('/console/payments'),
     'g r': () => go(WORK_LIST),
@@ -112,7 +115,7 @@ function TopBar() {
       help.value = true;
     },
   });
-  const link = (page: string, href: string, text: string, keys: string) => (
+  const link = (page: string, href: string, text: ComponentChildren, keys: string) => (
     <a
       href={href}
       aria-keyshortcuts={keys}
@@ -132,7 +135,7 @@ function TopBar() {
         <nav aria-label={nav.label}>
           {link('/console/payments', '/console/payments', nav.payments, 'g p')}
           {link('/console/refunds', WORK_LIST, nav.refunds, 'g r')}
-          {link('/console/attention', '/console/attention', nav.attention, 'g a')}
+          {link('/console/attention', '/console/attention', <AttentionLink />, 'g a')}
           {link('/console/statistics', '/console/statistics', nav.statistics, 'g s')}
         </nav>
         <Search />
@@ -187,6 +190,24 @@ function TopBar() {
         </div>
       </header>
       {help.value && <Help onClose={() => (help.value = false)} />}
+    </>
+  );
+}
+
+/** The word, and how much there is. */
+function AttentionLink() {
+  const { nav, attention } = texts.value;
+  return (
+    <>
+      {nav.attention}
+      {waiting.value > 0 && (
+        <>
+          <span class="waiting-count" aria-hidden="true">
+            {waiting.value > 99 ? '99+' : waiting.value}
+          </span>
+          <span class="visually-hidden">{fill(attention.count, { count: waiting.value })}</span>
+        </>
+      )}
     </>
   );
 }

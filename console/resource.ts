@@ -10,9 +10,11 @@ export interface Resource<T> {
   busy: boolean;
   /** Asks again, past the API's cache. Resolves when the answer is there. */
   reload: () => Promise<void>;
+  /** Asks again in passing: without an answer all stays, and nobody is asked to sign in. */
+  renew: () => Promise<void>;
 }
 
-type State<T> = Omit<Resource<T>, 'reload'> & { path: string };
+type State<T> = Omit<Resource<T>, 'reload' | 'renew'> & { path: string };
 
 /**
  * Gets a path, and again where it changes. The answer of the last time is shown at once and renewed behind it.
@@ -67,5 +69,12 @@ export function useGet<T>(path: string): Resource<T> {
     return () => removeEventListener('console:online', again);
   }, [failed, load]);
 
-  return { ...shown, reload: useCallback(() => load(true), [load]) };
+  const renew = useCallback(async () => {
+    const before = running.current;
+    const answer = await get<T>(path, { once: true }).catch(() => undefined);
+    // What was asked meanwhile is newer.
+    if (answer === undefined || running.current !== before) return;
+    setState({ path, answer, failure: undefined, busy: false });
+  }, [path]);
+  return { ...shown, reload: useCallback(() => load(true), [load]), renew };
 }

@@ -3,6 +3,7 @@
  * and settled here, several at once.
  */
 import { useSignal } from '@preact/signals';
+import type { RefObject } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { changeQuery, DayRange, FilterBar, parameter, Toggles } from '../filters';
 import { count, offset } from '../format';
@@ -227,19 +228,13 @@ function Rows(props: {
   const chosen = rows?.filter(({ id }) => selected.value.has(id)) ?? [];
   const covered = coverage(selected.value, ids);
   const oldest = parameter('order') === 'oldest';
-  const pageBox = (ref: typeof header) => (
-    <input
-      ref={ref}
-      type="checkbox"
-      aria-label={selectPage}
-      checked={covered === 'all'}
-      indeterminate={covered === 'some'}
-      onClick={({ currentTarget: { checked } }) => {
-        selected.value = new Set(checked ? ids : []);
-        anchor.value = undefined;
-      }}
-    />
-  );
+  const page = {
+    covered,
+    onSwitch: (on: boolean) => {
+      selected.value = new Set(on ? ids : []);
+      anchor.value = undefined;
+    },
+  };
 
   return (
     <>
@@ -256,10 +251,9 @@ function Rows(props: {
       )}
       {selectable && (
         // Cards have no head to hold it.
-        <label class="pick-page screen-only">
-          {pageBox(cardsHeader)}
-          {selectPage}
-        </label>
+        <div class="pick-page screen-only">
+          <PageBox box={cardsHeader} {...page} label={selectPage} />
+        </div>
       )}
       <div class="table cards" aria-busy={busy}>
         <table class="work-list">
@@ -267,7 +261,7 @@ function Rows(props: {
             <tr>
               {selectable && (
                 <th scope="col" class="pick">
-                  <label>{pageBox(header)}</label>
+                  <PageBox box={header} {...page} label={selectPage} />
                 </th>
               )}
               <th scope="col" class="created" aria-sort={oldest ? 'ascending' : 'descending'}>
@@ -350,6 +344,28 @@ function Rows(props: {
         />
       )}
     </>
+  );
+}
+
+/** Selects all rows of the page, or none. */
+function PageBox(props: {
+  box: RefObject<HTMLInputElement | null>;
+  label: string;
+  covered: ReturnType<typeof coverage>;
+  onSwitch: (on: boolean) => void;
+}) {
+  const { box, label, covered, onSwitch } = props;
+  return (
+    <label>
+      <input
+        ref={box}
+        type="checkbox"
+        checked={covered === 'all'}
+        indeterminate={covered === 'some'}
+        onClick={(event) => onSwitch(event.currentTarget.checked)}
+      />
+      <span>{label}</span>
+    </label>
   );
 }
 
