@@ -10,6 +10,9 @@ export const ATTENTION = '/gateway/attention?size=200';
 /** Not more often, so that a database that sleeps when nobody works may sleep. */
 const EVERY_MS = 5 * 60_000;
 
+/** How often it is looked at whether it is time. */
+const TICK_MS = 30_000;
+
 const attentionCount = signal(0);
 let askedAt = 0;
 
@@ -35,7 +38,7 @@ export function useAttentionCount(active: boolean): void {
       if (answer) noteAttention(answer.data);
     };
     look();
-    const timer = setInterval(look, EVERY_MS);
+    const timer = setInterval(look, TICK_MS);
     document.addEventListener('visibilitychange', look);
     return () => {
       clearInterval(timer);

@@ -92,4 +92,10 @@ describe('sendAll', () => {
     await sendAll([0, 1], world);
     expect(world.items).toEqual([0]);
   });
+
+  test('sends nothing more after it was stopped while it waited for its pace', async () => {
+    const world = worldOf({ stopAt: 60 });
+    await sendAll(every(61, 1), world);
+    expect(world.items).toHaveLength(60);
+  });
 });
