@@ -21,6 +21,7 @@ import { getPayment } from './payments/detail';
 import { purgeQueued } from './payments/detail-cache';
 import { exportPayments } from './payments/export';
 import { listPayments } from './payments/list';
+import { lookUp } from './payments/lookup';
 import { getStatistics } from './payments/statistics';
 import { completeAbnormalRefund } from './refunds/abnormal';
 import { correctRefund } from './refunds/correct';
@@ -57,6 +58,7 @@ app.use('/payments/export', confirmDownload);
 const routes = app
   .route('/', health)
   .route('/', getOpenApi)
+  .route('/', lookUp)
   .route('/', listPayments)
   // Before /payments/:id, which would take their names for ids.
   .route('/', exportPayments)

@@ -17,6 +17,7 @@ import { ChildrenQuery } from './payments/children';
 import { PaymentDetail } from './payments/detail';
 import { ExportQuery } from './payments/export';
 import { ListQuery, PaymentPage } from './payments/list';
+import { Lookup, LookupQuery } from './payments/lookup';
 import { Callback, IdText, Payment, PaymentPath, PaymentStatus } from './payments/payment';
 import { Day, Paid, PaymentStatistics, Refunded, StatisticsQuery } from './payments/statistics';
 import { AbnormalAccount } from './refunds/abnormal';
@@ -59,6 +60,7 @@ const ANSWERS = {
   Payment,
   PaymentPage,
   PaymentDetail,
+  Lookup,
   Callback,
   CallbackPage,
   DetailRefund,
@@ -150,6 +152,25 @@ function operations(): Record<string, Operation> {
       summary: 'This document',
       success: { 200: { description: 'OpenAPI 3.1', schema: { type: 'object' } } },
       errors: [],
+    },
+    'GET /lookup': {
+      operationId: 'lookUp',
+      summary: 'Find payments by one number, whoever gave it',
+      description:
+        'Exact matches only. At most 20 payments, in the order of the kinds, newest first. A payment that the number names in several ways is there once.',
+      scope: 'payments:read',
+      query: LookupQuery,
+      examples: { number: REFUND.refund_no },
+      success: {
+        200: {
+          description: 'The payments, none where nothing has that number',
+          ...envelope('获取成功', ref('Lookup'), {
+            number: REFUND.refund_no,
+            list: [{ kind: 'refund_no', refund_id: REFUND.id, payment: PAYMENT }],
+          }),
+        },
+      },
+      errors: READING,
     },
     'GET /payments': {
       operationId: 'listPayments',

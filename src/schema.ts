@@ -299,6 +299,9 @@ export const gatewayPayments = pgTable(
   },
   (table) => [
     index('idx_gateway_payments_out_trade_no').on(table.outTradeNo),
+    index('idx_gateway_payments_trade_no')
+      .on(table.tradeNo)
+      .where(sql`${table.tradeNo} IS NOT NULL`),
     index('idx_gateway_payments_attention')
       .on(table.attentionAt, table.paymentId)
       .where(sql`${table.attention} IS NOT NULL`),
@@ -368,6 +371,9 @@ export const gatewayRefunds = pgTable(
       'gateway_refunds_next_attempt_at_check',
       sql`(${table.nextAttemptAt} IS NULL) = (${table.state} IN ('succeeded', 'failed'))`,
     ),
+    index('idx_gateway_refunds_gateway_refund_no')
+      .on(table.gatewayRefundNo)
+      .where(sql`${table.gatewayRefundNo} IS NOT NULL`),
     index('idx_gateway_refunds_next_attempt_at')
       .on(table.nextAttemptAt)
       .where(sql`${table.state} NOT IN ('succeeded', 'failed')`),
@@ -427,6 +433,10 @@ export const gatewayNotifications = pgTable(
   (table) => [
     unique('gateway_notifications_key_unique').on(table.gateway, table.notificationKey),
     index('idx_gateway_notifications_payment_id').on(table.paymentId),
+    // A callback that came before its refund was committed. Few are without a payment.
+    index('idx_gateway_notifications_out_refund_no')
+      .on(table.outRefundNo)
+      .where(sql`${table.paymentId} IS NULL`),
     index('idx_gateway_notifications_received_at')
       .on(table.receivedAt)
       .where(sql`${table.body} IS NOT NULL`),

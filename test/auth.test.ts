@@ -186,6 +186,7 @@ describe('a token signed with the secret', () => {
 describe('a scope', () => {
   test.for([
     ['GET', '/payments', 'payments:read'],
+    ['GET', '/lookup', 'payments:read'],
     ['GET', '/payments/export', 'payments:export'],
     ['GET', '/payments/statistics', 'payments:read'],
     ['GET', '/payments/1', 'payments:read'],

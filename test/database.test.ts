@@ -40,6 +40,7 @@ describe('a slow query', () => {
 
   test.for([
     ['GET', '/payments?order_no=S3CRET', 'list'],
+    ['GET', '/lookup?number=S3CRET', 'lookup'],
     ['GET', '/payments/export?payment_no=S3CRET', 'export'],
     [
       'GET',

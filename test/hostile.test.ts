@@ -81,6 +81,8 @@ const nasty = fc.oneof(
 );
 
 const parameter = fc.constantFrom(
+  'number',
+  'order',
   'page',
   'size',
   'cursor',
@@ -166,6 +168,8 @@ const id = fc.oneof(
 );
 const path = fc.oneof(
   query.map((text) => `/payments?${text}`),
+  query.map((text) => `/lookup?${text}`),
+  nasty.map((text) => `/lookup?number=${encode(text)}`),
   query.map((text) => `/payments/export?${text}`),
   query.map((text) => `/payments/statistics?${text}`),
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}?${text}`),

@@ -21,6 +21,7 @@ import children from '../drizzle/0012_children_by_payment.sql';
 import keptPlans from '../drizzle/0013_kept_plans.sql';
 import gateways from '../drizzle/0014_gateways.sql';
 import gatewayFunctions from '../drizzle/0015_gateway_functions.sql';
+import numbers from '../drizzle/0016_numbers.sql';
 import { insertPayment, startApp, type TestApp } from './harness';
 
 const anything = z.unknown();
@@ -91,6 +92,7 @@ const migrationStatements = [
   keptPlans,
   gateways,
   gatewayFunctions,
+  numbers,
 ].flatMap((migration) => migration.split('--> statement-breakpoint'));
 
 describe('the migrations', () => {
@@ -116,7 +118,7 @@ describe('the migrations', () => {
         FROM pg_indexes WHERE schemaname = ${schema} AND indexname LIKE 'idx%' ORDER BY indexname`,
     );
 
-  it('make the columns and the indexes of the specification, and sixteen more indexes', async () => {
+  it('make the columns and the indexes of the specification, and nineteen more indexes', async () => {
     const app = await startApp();
     await run(
       app,
@@ -132,11 +134,14 @@ describe('the migrations', () => {
     expect(made).toEqual(expect.arrayContaining(specified));
     const names = made.map(({ name }) => name);
     expect(names.filter((name) => specified.every((index) => index.name !== name))).toEqual([
+      'idx_gateway_notifications_out_refund_no',
       'idx_gateway_notifications_payment_id',
       'idx_gateway_notifications_received_at',
       'idx_gateway_payments_attention',
       'idx_gateway_payments_out_trade_no',
+      'idx_gateway_payments_trade_no',
       'idx_gateway_refunds_attention',
+      'idx_gateway_refunds_gateway_refund_no',
       'idx_gateway_refunds_next_attempt_at',
       'idx_gateway_requests_refund_id',
       'idx_payment_callbacks_payment_id_created_at_id',
