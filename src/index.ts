@@ -10,6 +10,7 @@ import type { Bindings } from './env';
 import { listAttention } from './gateways/attention';
 import { takeCallback } from './gateways/callbacks';
 import { dismissAttention } from './gateways/dismiss';
+import { getGatewayLog } from './gateways/log';
 import { consumeDeadRefunds, consumeRefunds, dailySweep } from './gateways/outbox';
 import { health } from './health';
 import { ApiError, type AppEnv, answerError, crossOrigin, noStore, requestId } from './http';
@@ -66,6 +67,7 @@ const routes = app
   .route('/', getPayment)
   .route('/', listCallbacks)
   .route('/', listRefunds)
+  .route('/', getGatewayLog)
   .route('/', createRefund)
   .route('/', settleRefund)
   .route('/', correctRefund)

@@ -9,6 +9,7 @@ import type { Scope } from './auth';
 import { Attention, AttentionQuery } from './gateways/attention';
 import { CallbackPath } from './gateways/callbacks';
 import { Dismissal, Dismissed } from './gateways/dismiss';
+import { GatewayLog } from './gateways/log';
 import { Readiness } from './health';
 import { type AppEnv, ERRORS, type ErrorCode, REQUEST_ID, UNKNOWN_OUTCOME } from './http';
 import { Amount } from './money';
@@ -68,6 +69,7 @@ const ANSWERS = {
   RefundEvent,
   RefundGateway,
   Refund,
+  GatewayLog,
   Attention,
   Dismissed,
   PaymentStatistics,
@@ -290,6 +292,51 @@ function operations(): Record<string, Operation> {
             total: 1,
             list: PAYMENT_DETAIL.refunds,
             next_cursor: null,
+          }),
+        },
+      },
+      errors: [...READING, 40401],
+    },
+    'GET /payments/:id/gateway': {
+      operationId: 'getGatewayLog',
+      summary: 'What passed between us and the gateway about a payment, newest first',
+      description:
+        "The newest 200 requests about its refunds, and the newest 200 notifications. Never cached; without the bodies of either side's messages.",
+      scope: 'payments:read',
+      param: PaymentPath,
+      examples: { id: PAYMENT.id },
+      success: {
+        200: {
+          description: 'Requests and notifications, none where no gateway was asked',
+          ...envelope('获取成功', ref('GatewayLog'), {
+            requests_total: 1,
+            requests: [
+              {
+                refund_id: REFUND.id,
+                refund_no: REFUND.refund_no,
+                operation: 'send',
+                attempt: 1,
+                started_at: '2026-11-22T13:18:44.140Z',
+                ended_at: '2026-11-22T13:18:44.190Z',
+                http_status: 403,
+                outcome: 'blocked',
+                code: BLOCKED.last_error_code,
+                explanation: BLOCKED.last_error,
+                gateway_request_id: '08A1B2C3D406',
+              },
+            ],
+            notifications_total: 1,
+            notifications: [
+              {
+                event: 'TRANSACTION.SUCCESS',
+                refund_id: null,
+                refund_no: null,
+                received_at: '2026-11-22T02:03:09.000Z',
+                processed_at: '2026-11-22T02:03:09.010Z',
+                deliveries: 1,
+                result: 'paid',
+              },
+            ],
           }),
         },
       },

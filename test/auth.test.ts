@@ -190,6 +190,7 @@ describe('a scope', () => {
     ['GET', '/payments/export', 'payments:export'],
     ['GET', '/payments/statistics', 'payments:read'],
     ['GET', '/payments/1', 'payments:read'],
+    ['GET', '/payments/1/gateway', 'payments:read'],
     ['POST', '/payments/1/refund', 'refunds:create'],
     ['PATCH', '/payments/1/refunds/1', 'refunds:settle'],
   ] as const)('that is missing for %s %s is named', async ([method, path, required_scope]) => {

@@ -48,6 +48,7 @@ describe('a slow query', () => {
       'statistics',
     ],
     ['GET', '/payments/4242424242', 'detail'],
+    ['GET', '/payments/4242424242/gateway', 'gateway_log'],
     ['POST', '/payments/4242424242/refund', 'refund', { amount: '42.42', reason: 'S3CRET' }],
     ['PATCH', '/payments/4242424242/refunds/4242', 'settle', { status: 1 }],
   ] as const)('of %s %s is logged by name: %s', async ([method, path, statement, body]) => {

@@ -185,6 +185,7 @@ const path = fc.oneof(
     .map((gateway) => `/callbacks/${gateway}`),
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}/callbacks?${text}`),
   fc.tuple(id, query).map(([one, text]) => `/payments/${one}/refunds?${text}`),
+  fc.tuple(id, query).map(([one, text]) => `/payments/${one}/gateway?${text}`),
   // Not /health/ready, which takes nothing but may rightly say that a busy machine was too slow.
   fc.constantFrom('/health', '/openapi.json'),
   nasty.map((text) => `/${text}`),

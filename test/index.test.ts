@@ -5,6 +5,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import guide from '../docs/deploy.md?raw';
 import { Attention } from '../src/gateways/attention';
+import { GatewayLog } from '../src/gateways/log';
 import { PaymentDetail } from '../src/payments/detail';
 import { startWorld } from './gateways/world';
 import { insertPayment } from './harness';
@@ -65,11 +66,12 @@ test('needs no more of the database than the rights that docs/deploy.md grants',
     headers: { 'Cache-Control': 'no-cache' },
   });
   const list = await app.call('GET', '/payments', z.unknown());
+  const found = await app.call('GET', `/lookup?number=${id}`, z.unknown());
   const corrected = await app.call('POST', `${path}/correction`, z.unknown(), {
     body: { status: 2, reason: '收款账户已注销' },
   });
-  const replies = [refund, settled, again, detail, list, corrected];
-  expect(replies.map((reply) => reply.status)).toEqual([201, 200, 200, 200, 200, 200]);
+  const replies = [refund, settled, again, detail, list, found, corrected];
+  expect(replies.map((reply) => reply.status)).toEqual([201, 200, 200, 200, 200, 200, 200]);
   expect(detail.data.status).toBe(3);
   await app.merge();
 
@@ -95,7 +97,9 @@ test('needs no more of the database than the rights that docs/deploy.md grants',
     "SELECT gateway_follow_up(1, 'queued', false)",
     "INSERT INTO gateway_notifications (gateway, notification_key, event, signature, body_sha256) VALUES ('wechat', 'x', 'x', '{}', 'x')",
     'SELECT body FROM gateway_notifications',
-    'SELECT * FROM gateway_requests',
+    'SELECT signature FROM gateway_notifications',
+    'SELECT * FROM gateway_notifications',
+    'DELETE FROM gateway_requests',
     "UPDATE gateway_payments SET trade_no = 'x'",
     'UPDATE gateway_health SET paused_until = NULL',
     "UPDATE gateway_identity SET id = 'x'",
@@ -115,6 +119,7 @@ test('brings refunds to their gateways with the same rights', async () => {
     return {
       gateway: data.gateway,
       look: () => world.look(paymentId, data.id),
+      log: async () => (await app.call('GET', `/payments/${paymentId}/gateway`, GatewayLog)).data,
       act: async (action: string, body?: unknown) => {
         const method = action === '' ? 'PATCH' : 'POST';
         return (await app.call(method, `${path}${action}`, z.unknown(), { body })).status;
@@ -126,6 +131,7 @@ test('brings refunds to their gateways with the same rights', async () => {
   for (const refund of [await start('wechat'), await start('alipay')]) {
     await world.pass(120);
     expect(await refund.look()).toMatchObject({ status: 1, gateway: { state: 'succeeded' } });
+    expect((await refund.log()).requests.map(({ operation }) => operation)).toContain('send');
   }
 
   await world.faults({ operation: 'refund', status: 403, code: 'NOT_ENOUGH' });
