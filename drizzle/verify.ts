@@ -1,18 +1,19 @@
 /**
  * `npm run db:verify`: counts all payments and compares them with payment_daily_totals, those with
- * payment_monthly_totals, and all refunds with payment_refund_totals, in one statement and so in one
- * snapshot, whoever is writing meanwhile. Reads every payment and every refund once.
+ * payment_monthly_totals, and all refunds with payment_refund_totals and refund_daily_totals, in one statement
+ * and so in one snapshot, whoever is writing meanwhile. Reads every payment once and every refund twice.
  */
 import pg from 'pg';
 
 /** Where kept totals differ from what they total. */
 export interface Difference {
-  of: 'day' | 'month' | 'refunds';
+  of: 'day' | 'month' | 'refunds' | 'refunds of a day';
   /** A day, the first day of a month, or the id of a payment. */
   key: string;
   status: number;
-  payment_method: string;
-  refund_state: number;
+  /** Null where refunds of a day differ. */
+  payment_method: string | null;
+  refund_state: number | null;
   /** What the totals say. */
   kept: string;
   /** What the payments add up to; for a month, the daily totals; for a payment, its refunds. */
@@ -63,6 +64,18 @@ export async function verify(connectionString: string): Promise<Difference[]> {
       WHERE CASE WHEN payment_id IS NULL THEN has_row ELSE
         (kept.reserved, kept.succeeded, kept.amount, kept.status, kept.payment_method, kept.created_at)
           <> (paid.reserved, paid.succeeded, paid.amount, paid.status, paid.payment_method, paid.created_at) END
+      UNION ALL
+      SELECT 'refunds of a day', day::text, status, NULL, NULL,
+        coalesce(kept.refunds, 0) || ' refunds of ' || coalesce(kept.amount, 0),
+        coalesce(counted.refunds, 0) || ' refunds of ' || coalesce(counted.amount, 0)
+      FROM (
+        SELECT day, status, sum(refunds) AS refunds, sum(amount) AS amount FROM refund_daily_totals GROUP BY 1, 2
+      ) AS kept
+      FULL JOIN (
+        SELECT payment_day(created_at) AS day, status, count(*) AS refunds, sum(amount) AS amount
+        FROM payment_refunds GROUP BY 1, 2
+      ) AS counted USING (day, status)
+      WHERE (coalesce(kept.refunds, 0), coalesce(kept.amount, 0)) <> (coalesce(counted.refunds, 0), coalesce(counted.amount, 0))
       ORDER BY 1, 2, 3, 4, 5`);
     return rows;
   } finally {

@@ -25,6 +25,7 @@ import { listPayments } from './payments/list';
 import { lookUp } from './payments/lookup';
 import { getStatistics } from './payments/statistics';
 import { completeAbnormalRefund } from './refunds/abnormal';
+import { listAllRefunds } from './refunds/all';
 import { correctRefund } from './refunds/correct';
 import { createRefund } from './refunds/create';
 import { listRefunds } from './refunds/list';
@@ -68,6 +69,7 @@ const routes = app
   .route('/', listCallbacks)
   .route('/', listRefunds)
   .route('/', getGatewayLog)
+  .route('/', listAllRefunds)
   .route('/', createRefund)
   .route('/', settleRefund)
   .route('/', correctRefund)

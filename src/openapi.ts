@@ -22,6 +22,7 @@ import { Lookup, LookupQuery } from './payments/lookup';
 import { Callback, IdText, Payment, PaymentPath, PaymentStatus } from './payments/payment';
 import { Day, Paid, PaymentStatistics, Refunded, StatisticsQuery } from './payments/statistics';
 import { AbnormalAccount } from './refunds/abnormal';
+import { ListedRefund, RefundList, RefundListQuery } from './refunds/all';
 import { Correction } from './refunds/correct';
 import {
   MAX_ACTIVE,
@@ -69,6 +70,8 @@ const ANSWERS = {
   RefundEvent,
   RefundGateway,
   Refund,
+  ListedRefund,
+  RefundList,
   GatewayLog,
   Attention,
   Dismissed,
@@ -341,6 +344,41 @@ function operations(): Record<string, Operation> {
         },
       },
       errors: [...READING, 40401],
+    },
+    'GET /refunds': {
+      operationId: 'listAllRefunds',
+      summary: 'List the refunds of all payments, newest or oldest first',
+      description: 'Unknown parameters are refused. An empty value counts as absent.',
+      scope: 'payments:read',
+      query: RefundListQuery('UTC'),
+      examples: {
+        status: [0],
+        start_time: FILTERS.start_time,
+        end_time: FILTERS.end_time,
+        order: 'oldest',
+        size: 50,
+        cursor: CHILDREN_CURSOR,
+      },
+      success: {
+        200: {
+          description: 'A page, and the total and the sum of all of them',
+          ...envelope('获取成功', ref('RefundList'), {
+            total: 1,
+            total_amount: REFUND.amount,
+            list: [
+              {
+                ...REFUND,
+                payment_no: PAYMENT.payment_no,
+                order_no: PAYMENT.order_no,
+                payment_method: PAYMENT.payment_method,
+                actor: 'finance@example.com',
+              },
+            ],
+            next_cursor: null,
+          }),
+        },
+      },
+      errors: READING,
     },
     'POST /payments/:id/refund': {
       operationId: 'createRefund',

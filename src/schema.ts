@@ -142,6 +142,9 @@ export const paymentRefunds = pgTable(
     index('idx_payment_refunds_payment_id').on(table.paymentId),
     index('idx_payment_refunds_status').on(table.status),
     index('idx_payment_refunds_created_at').on(table.createdAt),
+    // Both for the list of all refunds, which is read in either direction.
+    index('idx_payment_refunds_created_at_id').on(table.createdAt, table.id),
+    index('idx_payment_refunds_status_created_at_id').on(table.status, table.createdAt, table.id),
     index('idx_payment_refunds_payment_id_created_at_id').on(
       table.paymentId,
       table.createdAt.desc().nullsFirst(),
@@ -273,6 +276,29 @@ export const paymentMonthlyTotals = pgTable(
       columns: [table.month, table.status, table.paymentMethod, table.refundState],
     }),
     check('payment_monthly_totals_amount_check', NOT_NAN(table.amount)),
+  ],
+);
+
+/**
+ * The number of refunds that were made on a business day (Asia/Shanghai), and the sum of their amounts, by status.
+ * Kept and merged as paymentDailyTotals is, `writer` included.
+ */
+export const refundDailyTotals = pgTable(
+  'refund_daily_totals',
+  {
+    day: date('day').notNull(),
+    status: integer('status').notNull(),
+    writer: integer('writer').notNull(),
+    refunds: bigint('refunds', { mode: 'bigint' }).notNull(),
+    amount: numeric('amount', { precision: 38, scale: 2 }).notNull(),
+  },
+  (table) => [
+    primaryKey({
+      name: 'refund_daily_totals_pk',
+      columns: [table.day, table.status, table.writer],
+    }),
+    check('refund_daily_totals_amount_check', NOT_NAN(table.amount)),
+    index('idx_refund_daily_totals_unmerged').on(table.day).where(sql`${table.writer} <> 0`),
   ],
 );
 

@@ -187,6 +187,7 @@ describe('a scope', () => {
   test.for([
     ['GET', '/payments', 'payments:read'],
     ['GET', '/lookup', 'payments:read'],
+    ['GET', '/refunds', 'payments:read'],
     ['GET', '/payments/export', 'payments:export'],
     ['GET', '/payments/statistics', 'payments:read'],
     ['GET', '/payments/1', 'payments:read'],

@@ -41,6 +41,7 @@ describe('a slow query', () => {
   test.for([
     ['GET', '/payments?order_no=S3CRET', 'list'],
     ['GET', '/lookup?number=S3CRET', 'lookup'],
+    ['GET', '/refunds?start_time=2026-11-01T00:42:42Z', 'all_refunds'],
     ['GET', '/payments/export?payment_no=S3CRET', 'export'],
     [
       'GET',

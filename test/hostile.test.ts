@@ -169,6 +169,7 @@ const id = fc.oneof(
 const path = fc.oneof(
   query.map((text) => `/payments?${text}`),
   query.map((text) => `/lookup?${text}`),
+  query.map((text) => `/refunds?${text}`),
   nasty.map((text) => `/lookup?number=${encode(text)}`),
   query.map((text) => `/payments/export?${text}`),
   query.map((text) => `/payments/statistics?${text}`),

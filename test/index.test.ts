@@ -66,12 +66,13 @@ test('needs no more of the database than the rights that docs/deploy.md grants',
     headers: { 'Cache-Control': 'no-cache' },
   });
   const list = await app.call('GET', '/payments', z.unknown());
+  const refunds = await app.call('GET', '/refunds', z.unknown());
   const found = await app.call('GET', `/lookup?number=${id}`, z.unknown());
   const corrected = await app.call('POST', `${path}/correction`, z.unknown(), {
     body: { status: 2, reason: '收款账户已注销' },
   });
-  const replies = [refund, settled, again, detail, list, found, corrected];
-  expect(replies.map((reply) => reply.status)).toEqual([201, 200, 200, 200, 200, 200, 200]);
+  const replies = [refund, settled, again, detail, list, refunds, found, corrected];
+  expect(replies.map((reply) => reply.status)).toEqual([201, 200, 200, 200, 200, 200, 200, 200]);
   expect(detail.data.status).toBe(3);
   await app.merge();
 

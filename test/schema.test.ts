@@ -22,6 +22,8 @@ import keptPlans from '../drizzle/0013_kept_plans.sql';
 import gateways from '../drizzle/0014_gateways.sql';
 import gatewayFunctions from '../drizzle/0015_gateway_functions.sql';
 import numbers from '../drizzle/0016_numbers.sql';
+import refundDays from '../drizzle/0017_refund_daily_totals.sql';
+import refundDaysTriggers from '../drizzle/0018_refund_daily_totals_triggers.sql';
 import { insertPayment, startApp, type TestApp } from './harness';
 
 const anything = z.unknown();
@@ -93,6 +95,8 @@ const migrationStatements = [
   gateways,
   gatewayFunctions,
   numbers,
+  refundDays,
+  refundDaysTriggers,
 ].flatMap((migration) => migration.split('--> statement-breakpoint'));
 
 describe('the migrations', () => {
@@ -118,7 +122,7 @@ describe('the migrations', () => {
         FROM pg_indexes WHERE schemaname = ${schema} AND indexname LIKE 'idx%' ORDER BY indexname`,
     );
 
-  it('make the columns and the indexes of the specification, and nineteen more indexes', async () => {
+  it('make the columns and the indexes of the specification, and twenty-two more indexes', async () => {
     const app = await startApp();
     await run(
       app,
@@ -149,10 +153,13 @@ describe('the migrations', () => {
       'idx_payment_refund_events_refund_id',
       'idx_payment_refund_totals_state_method_status_created_at_id',
       'idx_payment_refund_totals_state_status_created_at_id',
+      'idx_payment_refunds_created_at_id',
       'idx_payment_refunds_payment_id_created_at_id',
+      'idx_payment_refunds_status_created_at_id',
       'idx_payments_created_at_id',
       'idx_payments_payment_method_status_created_at_id',
       'idx_payments_status_created_at_id',
+      'idx_refund_daily_totals_unmerged',
     ]);
   });
 

@@ -20,7 +20,7 @@ interface PartialDay {
 
 /**
  * Splits the range of a filter into its whole business days and the partial days at its two ends. They do
- * not overlap, and every payment in the range is in one of them.
+ * not overlap, and every instant of the range is in one of them.
  */
 export function splitRange(filter: Filter, bind: Bind<Filter>) {
   const { start_time, end_time } = filter;
@@ -45,7 +45,8 @@ export function splitRange(filter: Filter, bind: Bind<Filter>) {
     partialDays.push({ from: begin, until, contains });
   }
   return {
-    wholeDays: and(...between(paymentDailyTotals.day, firstDay, endDay)),
+    /** The whole days as a condition on a table of daily totals. */
+    wholeDays: (day: Column) => and(...between(day, firstDay, endDay)),
     firstDay,
     endDay,
     partialDays,

@@ -1,6 +1,6 @@
 /**
- * The merge of payment_daily_totals: it makes one row of those that the writers have left for a day.
- * Totals stay what they are at every moment, and whoever writes payments waits for one small statement at
+ * The merge of payment_daily_totals and of refund_daily_totals: it makes one row of those that the writers have
+ * left for a day. Totals stay what they are at every moment, and whoever writes waits for one small statement at
  * most. The daily cron merges the past days. A list that met too many rows starts a merge after its answer.
  * So the backlog stays small at any rate of writes, and nothing wakes a sleeping database for it.
  */
@@ -10,6 +10,27 @@ import { connect } from '../database';
 import { type Bindings, type Settings, settings } from '../env';
 import type { AppEnv } from '../http';
 import { describeError, writeLog } from '../log';
+
+/** A table of daily totals: its primary key without `writer`, and what it counts beside `amount`. */
+interface Totals {
+  table: SQL;
+  key: SQL[];
+  counted: SQL;
+}
+
+/** payment_daily_totals. */
+export const PAYMENT_TOTALS: Totals = {
+  table: sql.raw('payment_daily_totals'),
+  key: ['day', 'status', 'payment_method', 'refund_state'].map(sql.raw),
+  counted: sql.raw('payments'),
+};
+
+/** refund_daily_totals. */
+export const REFUND_TOTALS: Totals = {
+  table: sql.raw('refund_daily_totals'),
+  key: ['day', 'status'].map(sql.raw),
+  counted: sql.raw('refunds'),
+};
 
 /** What one statement merges at most. It bounds how long a writer can wait: about 0.1 s. */
 const MAX_ROWS = 10_000;
@@ -37,12 +58,15 @@ export async function mergeDailyTotals(env: Bindings): Promise<void> {
   const until = Date.now() + CRON_MS;
   let merged = 0;
   try {
-    for (let more = true; more && Date.now() < until; ) {
-      const { removed, locked } = await mergeSome(settings(env), sql`day < payment_day(now())`);
-      merged += removed;
-      more = removed === MAX_ROWS || !locked;
-      // Another merge is at work, and over in a moment.
-      if (!locked) await new Promise((resolve) => setTimeout(resolve, LOCK_PAUSE_MS));
+    for (const totals of [PAYMENT_TOTALS, REFUND_TOTALS]) {
+      for (let more = true; more && Date.now() < until; ) {
+        const past = sql`day < payment_day(now())`;
+        const { removed, locked } = await mergeSome(settings(env), totals, past);
+        merged += removed;
+        more = removed === MAX_ROWS || !locked;
+        // Another merge is at work, and over in a moment.
+        if (!locked) await new Promise((resolve) => setTimeout(resolve, LOCK_PAUSE_MS));
+      }
     }
     writeLog('info', 'daily_totals_merged', { rows: merged });
   } catch (error) {
@@ -52,14 +76,15 @@ export async function mergeDailyTotals(env: Bindings): Promise<void> {
   }
 }
 
-let startedAt = Number.NEGATIVE_INFINITY;
+const startedAt = new Map<Totals, number>();
 
 /** Merges in the background, today's rows too, if a list had to read too many rows that are not merged. */
-export function mergeIfNeeded(c: Context<AppEnv>, unmergedRows: number): void {
-  if (unmergedRows <= TOO_MANY_ROWS || Date.now() - startedAt < PAUSE_MS) return;
-  startedAt = Date.now();
+export function mergeIfNeeded(c: Context<AppEnv>, totals: Totals, unmergedRows: number): void {
+  const paused = Date.now() - (startedAt.get(totals) ?? Number.NEGATIVE_INFINITY) < PAUSE_MS;
+  if (unmergedRows <= TOO_MANY_ROWS || paused) return;
+  startedAt.set(totals, Date.now());
   c.executionCtx.waitUntil(
-    mergeSome(settings(c.env), sql`true`).then(
+    mergeSome(settings(c.env), totals, sql`true`).then(
       ({ removed }) => writeLog('info', 'daily_totals_merged', { rows: removed }),
       (error: unknown) =>
         writeLog('warn', 'daily_totals_not_merged', { rows: 0, error: describeError(error) }),
@@ -79,28 +104,34 @@ export function mergeIfNeeded(c: Context<AppEnv>, unmergedRows: number): void {
  */
 async function mergeSome(
   configured: Settings,
+  { table, key, counted }: Totals,
   days: SQL,
 ): Promise<{ removed: number; locked: boolean }> {
   const db = connect(configured, AbortSignal.timeout(configured.DATABASE_TIMEOUT_MS));
+  const columns = sql.join(key, sql`, `);
+  const rowOf = (alias: SQL) =>
+    sql.join(
+      [...key, sql`writer`].map((column) => sql`${alias}.${column}`),
+      sql`, `,
+    );
   const { rows } = await db.execute<{ removed: number; locked: boolean }>(sql`
     WITH lock AS MATERIALIZED (
       SELECT pg_try_advisory_xact_lock(${ADVISORY_LOCK}) AS held
     ), picked AS (
-      SELECT day, status, payment_method, refund_state, writer FROM payment_daily_totals
-      WHERE (SELECT held FROM lock) AND ${days} AND (writer <> ${MERGED} OR (payments = 0 AND amount = 0))
+      SELECT ${columns}, writer FROM ${table}
+      WHERE (SELECT held FROM lock) AND ${days} AND (writer <> ${MERGED} OR (${counted} = 0 AND amount = 0))
       ORDER BY day LIMIT ${MAX_ROWS}
       FOR UPDATE SKIP LOCKED
     ), removed AS (
-      DELETE FROM payment_daily_totals AS old USING picked
-      WHERE (old.day, old.status, old.payment_method, old.refund_state, old.writer)
-        = (picked.day, picked.status, picked.payment_method, picked.refund_state, picked.writer)
+      DELETE FROM ${table} AS old USING picked
+      WHERE (${rowOf(sql`old`)}) = (${rowOf(sql`picked`)})
       RETURNING old.*
     ), merged AS (
-      INSERT INTO payment_daily_totals AS kept (day, status, payment_method, refund_state, writer, payments, amount)
-      SELECT day, status, payment_method, refund_state, ${MERGED}::int, sum(payments), sum(amount) FROM removed
-      GROUP BY day, status, payment_method, refund_state HAVING sum(payments) <> 0 OR sum(amount) <> 0
-      ON CONFLICT (day, status, payment_method, refund_state, writer) DO UPDATE
-      SET payments = kept.payments + excluded.payments, amount = kept.amount + excluded.amount
+      INSERT INTO ${table} AS kept (${columns}, writer, ${counted}, amount)
+      SELECT ${columns}, ${MERGED}::int, sum(${counted}), sum(amount) FROM removed
+      GROUP BY ${columns} HAVING sum(${counted}) <> 0 OR sum(amount) <> 0
+      ON CONFLICT (${columns}, writer) DO UPDATE
+      SET ${counted} = kept.${counted} + excluded.${counted}, amount = kept.amount + excluded.amount
     )
     SELECT (SELECT count(*)::int FROM removed) AS removed, held AS locked FROM lock`);
   const [merge] = rows;

@@ -38,7 +38,8 @@ const exactText = (maxLength: number) =>
     .refine((text) => /^\P{Cc}*$/u.test(text), '不能包含控制字符')
     .meta({ maxLength, pattern: NO_CONTROL_CHARACTERS });
 
-const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
+/** One or several of these, separated by commas. */
+export const severalOf = <T extends string | number>(values: z.ZodLiteral<T>) => {
   const known = new Map([...values.values].map((value) => [String(value), value]));
   const message = `须为 ${[...known.keys()].join('、')} 中的一个或多个，以逗号分隔`;
   return once()

@@ -14,7 +14,7 @@ import { prepared } from '../prepared';
 import { payments } from '../schema';
 import { timestamptz, utcOf } from '../time';
 import { count, seek } from './count';
-import { mergeIfNeeded } from './daily-totals';
+import { mergeIfNeeded, PAYMENT_TOTALS } from './daily-totals';
 import {
   builtOnce,
   ENDS_BEFORE_START,
@@ -76,7 +76,7 @@ export const listPayments = new Hono<AppEnv>().get(
     if (!row) throw new Error('an aggregate without GROUP BY has one row');
     const page = toPage(row, sizeOf(query));
     c.get('log').rows = page.list.length;
-    mergeIfNeeded(c, Number(row.unmerged));
+    mergeIfNeeded(c, PAYMENT_TOTALS, Number(row.unmerged));
     return c.json(envelope('获取成功', page));
   },
 );

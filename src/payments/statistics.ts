@@ -1,9 +1,8 @@
 /**
  * GET /payments/statistics: what was paid and what was refunded, day by day. Days are business days
  * (Asia/Shanghai) whatever TIME_ZONE is; of a day that the range cuts, its part within the range
- * counts. Whole days come from the daily totals and the rest from payments, in one statement, so the
- * counts of a range add up to the `total` of the list. Refunds have no totals and are read by index:
- * hence the limit on the range.
+ * counts. Whole days come from the daily totals and the rest from payments and refunds, in one statement,
+ * so the counts of a range add up to the `total` of either list. The limit on the range bounds the answer.
  */
 import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';
@@ -15,8 +14,8 @@ import { type AppEnv, envelope, validate } from '../http';
 import { json, text } from '../json';
 import { prepared } from '../prepared';
 import { RefundStatus } from '../refunds/refund';
-import { payments } from '../schema';
-import { clockReading, timestamptz } from '../time';
+import { paymentDailyTotals, paymentRefunds, payments, refundDailyTotals } from '../schema';
+import { clockReading } from '../time';
 import { splitRange } from './count';
 import {
   builtOnce,
@@ -102,7 +101,7 @@ const daysStatement = prepared<StatisticsQuery>((bind, range) => {
   const paid = [
     sql`
       SELECT day, payment_method, status, sum(payments)::bigint AS count, sum(amount) AS amount
-      FROM payment_daily_totals WHERE ${wholeDays}
+      FROM payment_daily_totals WHERE ${wholeDays(paymentDailyTotals.day)}
       GROUP BY 1, 2, 3 HAVING sum(payments) > 0`,
     ...partialDays.map(
       ({ contains }) => sql`
@@ -111,15 +110,22 @@ const daysStatement = prepared<StatisticsQuery>((bind, range) => {
       GROUP BY 1, 2, 3`,
     ),
   ];
-  const from = bind(({ start_time }) => timestamptz(start_time.from));
-  const until = bind(({ end_time }) => timestamptz(end_time.until));
+  const refunded = [
+    sql`
+      SELECT day, status, sum(refunds)::bigint AS count, sum(amount) AS amount
+      FROM refund_daily_totals WHERE ${wholeDays(refundDailyTotals.day)}
+      GROUP BY 1, 2 HAVING sum(refunds) > 0`,
+    ...partialDays.map(
+      ({ contains }) => sql`
+      SELECT payment_day(created_at), status, count(*), sum(amount)
+      FROM payment_refunds WHERE ${contains(paymentRefunds.createdAt)}
+      GROUP BY 1, 2`,
+    ),
+  ];
   const sum = { status: sql`status`, count: sql`count`, amount: text(sql`amount`) };
   return sql`
     WITH paid AS (${sql.join(paid, sql` UNION ALL `)}
-    ), refunded AS (
-      SELECT payment_day(created_at) AS day, status, count(*) AS count, sum(amount) AS amount
-      FROM payment_refunds WHERE created_at >= ${from} AND created_at < ${until}
-      GROUP BY 1, 2
+    ), refunded AS (${sql.join(refunded, sql` UNION ALL `)}
     )
     SELECT to_char(day, 'YYYY-MM-DD') AS day,
       coalesce(payments, '[]') AS payments, coalesce(refunds, '[]') AS refunds

@@ -103,15 +103,16 @@ const { id, ...fields } = {
 /** The RefundGateway of a row of payment_refunds, as JSON, as it was when the statement began. */
 const gateway = sql`refund_gateway(${paymentRefunds.id})`;
 
+/** The fields of the Refund of a row of payment_refunds, for json(). */
+export const refundFields = { id, payment_id: text(paymentRefunds.paymentId), ...fields, gateway };
+
 /**
  * The Refund of a row of payment_refunds, as JSON; null where there is no row. `changed` is the RefundGateway
  * that the same statement has made, where it made one: the statement itself does not see it yet.
  */
 export function refundOrNull(changed: SQL = sql`NULL::json`): SQL {
   const refund = json<typeof Refund>({
-    id,
-    payment_id: text(paymentRefunds.paymentId),
-    ...fields,
+    ...refundFields,
     gateway: sql`coalesce(${changed}, ${gateway})`,
   });
   return sql`CASE WHEN ${paymentRefunds.id} IS NOT NULL THEN ${refund} END`;

@@ -103,6 +103,9 @@ it('follow any sequence of statements and transactions', async () => {
           AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id) LIMIT 1
       ) AS other
       WHERE payment_refunds.id = (SELECT min(id) FROM payment_refunds WHERE amount <= 10)`,
+    'refund another day': (n) =>
+      `UPDATE payment_refunds SET created_at = created_at + ${n} * interval '5 hours' WHERE id % 2 = 0`,
+    'touch refunds': () => 'UPDATE payment_refunds SET updated_at = now()',
     'delete refunds': (n) => `DELETE FROM payment_refunds WHERE id % 5 = ${n}`,
     'truncate refunds': () => 'TRUNCATE payment_refunds CASCADE',
     merge: (n) => `
@@ -122,6 +125,14 @@ it('follow any sequence of statements and transactions', async () => {
       SELECT day, status, payment_method, refund_state, 0, sum(payments), sum(amount) FROM removed GROUP BY 1, 2, 3, 4
       ON CONFLICT (day, status, payment_method, refund_state, writer) DO UPDATE
       SET payments = kept.payments + excluded.payments, amount = kept.amount + excluded.amount`,
+    'merge the totals of refunds': (n) => `
+      WITH removed AS (
+        DELETE FROM refund_daily_totals WHERE writer <> 0 AND extract(day FROM day) % 6 < ${n} RETURNING *
+      )
+      INSERT INTO refund_daily_totals AS kept (day, status, writer, refunds, amount)
+      SELECT day, status, 0, sum(refunds), sum(amount) FROM removed GROUP BY 1, 2
+      ON CONFLICT (day, status, writer) DO UPDATE
+      SET refunds = kept.refunds + excluded.refunds, amount = kept.amount + excluded.amount`,
     'take merged totals apart': (n) =>
       `UPDATE payment_daily_totals SET writer = -nextval('payments_id_seq') WHERE writer = 0 AND extract(day FROM day) % 6 = ${n}`,
     truncate: () => 'TRUNCATE payments CASCADE',
@@ -152,9 +163,16 @@ it('stay untouched by an update that moves nothing', async () => {
   const url = await createDatabase();
   const client = await connect(url);
   await client.query(insert(1, 50));
-  const versions = async () =>
-    (await client.query('SELECT xmin, ctid, * FROM payment_daily_totals ORDER BY ctid')).rows;
+  await client.query(
+    `INSERT INTO payment_refunds (payment_id, refund_no, amount) SELECT id, 'R' || id, 0.1 FROM payments WHERE id > 8`,
+  );
+  const versions = async () => [
+    (await client.query('SELECT xmin, ctid, * FROM payment_daily_totals ORDER BY ctid')).rows,
+    (await client.query('SELECT xmin, ctid, * FROM refund_daily_totals ORDER BY ctid')).rows,
+  ];
   const before = await versions();
+  await client.query('UPDATE payment_refunds SET updated_at = now(), reason = refund_no');
+  await client.query('UPDATE payment_refunds SET status = 1 WHERE false');
   await client.query('UPDATE payments SET updated_at = now(), payment_time = now()');
   await client.query('UPDATE payments SET status = status, amount = amount WHERE id > 10');
   await client.query('UPDATE payments SET status = 3 WHERE false');
@@ -172,6 +190,14 @@ it('let two transactions touch the same days in opposite order', async () => {
   await other.query(row('2026-11-02'));
   await one.query(row('2026-11-02'));
   await other.query(row('2026-11-01'));
+  // Each sees its own payments only.
+  const refund = (day: string) => `
+    INSERT INTO payment_refunds (payment_id, refund_no, amount, created_at)
+    SELECT max(id), left(gen_random_uuid()::text, 30), 0.1, '${day}' FROM payments`;
+  await one.query(refund('2026-11-01'));
+  await other.query(refund('2026-11-02'));
+  await one.query(refund('2026-11-02'));
+  await other.query(refund('2026-11-01'));
   await Promise.all([one.query('COMMIT'), other.query('COMMIT')]);
   expect(await verify(url)).toEqual([]);
 });
@@ -245,16 +271,47 @@ it('know where a day begins, in every year of Asia/Shanghai', async () => {
   expect(rows).toEqual([]);
 });
 
-it('are filled by the migration of a table in use, whatever the isolation of the database', async () => {
-  const url = await createDatabase('template0');
+/** Applies the migrations before the one of this name. */
+async function migrateBefore(url: string, name: string): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'payments-migrations-'));
   await cp(DRIZZLE, folder, { recursive: true });
   const path = join(folder, 'meta/_journal.json');
   const journal: { entries: { tag: string }[] } = JSON.parse(await readFile(path, 'utf8'));
-  const first = journal.entries.findIndex(({ tag }) => tag.endsWith('_payment_daily_totals'));
+  const first = journal.entries.findIndex(({ tag }) => tag.endsWith(name));
   await writeFile(path, JSON.stringify({ ...journal, entries: journal.entries.slice(0, first) }));
   await migrate(url, folder);
   await rm(folder, { recursive: true });
+}
+
+it('of refunds are filled by the migration of a table in use', async () => {
+  const url = await createDatabase('template0');
+  await migrateBefore(url, '_refund_daily_totals');
+  const [writer, other] = [await connect(url), await connect(url)];
+  const refund = (from: number, to: number) => `
+    INSERT INTO payment_refunds (payment_id, refund_no, amount, status, created_at)
+    SELECT id, 'R' || id, amount / 2, id % 3, created_at FROM payments WHERE id BETWEEN ${from} AND ${to} AND amount >= 0.02`;
+  await writer.query(insert(1, 200));
+  await writer.query(refund(1, 100));
+  await writer.query(`BEGIN; ${refund(101, 150)}`);
+  const database = new URL(url).pathname.slice(1);
+  const migrated = migrate(url);
+  await waitsForLock(`datname = '${database}' AND application_name = 'payments-migrate'`);
+  const isOther = await isBackendOf(other);
+  const written = other.query(refund(151, 180));
+  await waitsForLock(isOther);
+  await writer.query('COMMIT');
+  await Promise.all([migrated, written]);
+  // Sessions that knew the trigger before.
+  await writer.query(refund(181, 190));
+  await writer.query('UPDATE payment_refunds SET status = 1 WHERE status = 0 AND id % 2 = 0');
+  expect(await verify(url)).toEqual([]);
+  const { rows } = await writer.query('SELECT sum(refunds) FROM refund_daily_totals');
+  expect(rows).toEqual([{ sum: '190' }]);
+});
+
+it('are filled by the migration of a table in use, whatever the isolation of the database', async () => {
+  const url = await createDatabase('template0');
+  await migrateBefore(url, '_payment_daily_totals');
 
   const writer = await connect(url);
   await writer.query(insert(1, 100));
@@ -278,6 +335,7 @@ it('are counted anew without missing or repeating what is written meanwhile', as
   const [holder, counter, writer] = [await connect(url), await connect(url), await connect(url)];
   await holder.query(insert(1, 100));
   await holder.query('UPDATE payment_daily_totals SET payments = payments + 1');
+  await holder.query("INSERT INTO refund_daily_totals VALUES ('2026-01-01', 1, 7, 1, 1)");
   expect(await verify(url)).not.toEqual([]);
 
   // The count is stopped half-way, where it removes the old totals.
@@ -327,6 +385,11 @@ it('are verified by a command that says what differs', async () => {
   expect((await verify(url)).map(({ of }) => of)).toEqual(['day', 'day', 'refunds']);
   await client.query("INSERT INTO payment_monthly_totals VALUES ('2026-02-01', 1, 'bank', 1, 1)");
   expect((await verify(url)).map(({ of }) => of)).toEqual(['day', 'day', 'month', 'refunds']);
+  await client.query('UPDATE refund_daily_totals SET amount = amount + 0.01');
+  expect((await verify(url)).at(-1)).toMatchObject({
+    of: 'refunds of a day',
+    ...{ status: 0, kept: '1 refunds of 0.11', counted: '1 refunds of 0.10' },
+  });
   await client.query('SELECT recount_payments()');
   expect(await verify(url)).toEqual([]);
 

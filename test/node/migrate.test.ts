@@ -60,6 +60,7 @@ const ALL = [
   'payment_refund_totals',
   'payment_refunds',
   'payments',
+  'refund_daily_totals',
 ];
 
 test('applies what is missing, and nothing the second time', async () => {

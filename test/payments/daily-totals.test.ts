@@ -55,6 +55,25 @@ it('makes one row of what several writers left for a day', async () => {
   ]);
 });
 
+it('makes one row of what several writers left for a day of refunds', async () => {
+  const app = await startApp();
+  await app.sql`
+    INSERT INTO refund_daily_totals (day, status, writer, refunds, amount)
+    SELECT '2026-10-01'::date + n % 2, 1, n, 1, 2.5 FROM generate_series(1, 12000) AS n
+    UNION ALL SELECT '2026-10-03', 0, n, sign(1.5 - n), 2.5 * sign(1.5 - n) FROM generate_series(1, 2) AS n
+    UNION ALL SELECT (now() AT TIME ZONE 'Asia/Shanghai')::date, 2, n, 1, 1 FROM generate_series(1, 2) AS n`;
+  await app.merge();
+  const rows = await app.sql`
+    SELECT day::text, status, writer, refunds, amount FROM refund_daily_totals WHERE status < 2 ORDER BY day`;
+  const merged = { status: 1, writer: 0, refunds: '6000', amount: '15000.00' };
+  expect(rows).toEqual([
+    { day: '2026-10-01', ...merged },
+    { day: '2026-10-02', ...merged },
+  ]);
+  // Today's are left.
+  expect(await app.sql`SELECT FROM refund_daily_totals WHERE status = 2`).toHaveLength(2);
+});
+
 it('leaves the day that has not ended', async () => {
   const app = await startApp();
   await app.sql`
