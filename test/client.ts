@@ -148,6 +148,27 @@ export type PaymentDetail = {
     refunds: DetailRefund[];
 };
 
+export type Lookup = {
+    /**
+     * As it was searched
+     */
+    number: string;
+    /**
+     * @maxItems 20
+     */
+    list: {
+        /**
+         * What the number is
+         */
+        kind: "order_no" | "payment_no" | "refund_no" | "callback_no" | "out_refund_no" | "gateway_refund_no" | "out_trade_no" | "trade_no" | "payment_id" | "refund_id" | "order_id";
+        /**
+         * The refund that it names; null where it names none
+         */
+        refund_id: Id | null;
+        payment: Payment;
+    }[];
+};
+
 export type Callback = {
     id: Id;
     /**
@@ -302,6 +323,144 @@ export type Refund = {
     gateway: RefundGateway | null;
 };
 
+export type ListedRefund = {
+    id: Id;
+    payment_id: Id;
+    /**
+     * 退款单号
+     */
+    refund_no: string;
+    amount: Amount;
+    /**
+     * 退款原因
+     */
+    reason: string | null;
+    status: RefundStatus;
+    created_at: Time;
+    /**
+     * null where the refund is settled by hand
+     */
+    gateway: RefundGateway | null;
+    /**
+     * 支付单号
+     */
+    payment_no: string;
+    /**
+     * 订单号; null where the order is unknown
+     */
+    order_no: string | null;
+    /**
+     * 支付方式
+     */
+    payment_method: string;
+    /**
+     * Who made it; null where that is not on record
+     */
+    actor: string | null;
+};
+
+export type RefundList = {
+    /**
+     * 总记录数
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    total: number;
+    /**
+     * 总金额 of all of them, yuan; it may have more digits than any single amount
+     * @pattern ^\d+\.\d{2}$
+     */
+    total_amount: string;
+    list: ListedRefund[];
+    /**
+     * Continues after the last row; null at the end
+     */
+    next_cursor: string | null;
+};
+
+export type GatewayLog = {
+    /**
+     * All requests, shown here or not
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    requests_total: number;
+    /**
+     * @maxItems 200
+     */
+    requests: {
+        refund_id: Id;
+        /**
+         * 退款单号
+         */
+        refund_no: string;
+        /**
+         * send, query, poll, abnormal
+         */
+        operation: string;
+        /**
+         * How often the refund had been sent by then
+         * @minimum 0
+         * @maximum 9007199254740991
+         */
+        attempt: number;
+        started_at: Time;
+        ended_at: Time;
+        /**
+         * null where no answer came
+         */
+        http_status: number | null;
+        outcome: string;
+        /**
+         * The gateway's code, or ours
+         */
+        code: string | null;
+        /**
+         * What the code means
+         */
+        explanation: string | null;
+        /**
+         * The gateway's own name of the request
+         */
+        gateway_request_id: string | null;
+    }[];
+    /**
+     * All notifications, shown here or not
+     * @minimum 0
+     * @maximum 9007199254740991
+     */
+    notifications_total: number;
+    /**
+     * @maxItems 200
+     */
+    notifications: {
+        event: string;
+        /**
+         * null where it is about the payment
+         */
+        refund_id: Id | null;
+        /**
+         * 退款单号
+         */
+        refund_no: string | null;
+        received_at: Time;
+        /**
+         * null where the gateway is to bring it again
+         */
+        processed_at: Time | null;
+        /**
+         * How often it came
+         * @maximum 9007199254740991
+         * @exclusiveMinimum 0
+         */
+        deliveries: number;
+        /**
+         * What it did
+         */
+        result: string;
+    }[];
+};
+
 export type Attention = {
     /**
      * @minimum 0
@@ -400,33 +559,6 @@ export type RefundSum = {
     amount: string;
 };
 
-export type Session = {
-    /**
-     * As it stands in the record of a change
-     */
-    actor: string;
-    scopes: ("payments:read" | "payments:export" | "refunds:create" | "refunds:settle" | "refunds:correct" | "refunds:override")[];
-    expires_at: Time;
-    /**
-     * TIME_ZONE of the deployment
-     */
-    time_zone: string;
-};
-
-export type SignIn = {
-    /**
-     * Whether GET /console/sign-in leads to an identity provider
-     */
-    provider: boolean;
-};
-
-export type SignedOut = {
-    /**
-     * Of Cloudflare Access, where it let the request in: it would let in the next one, too
-     */
-    logout_url: "/cdn-cgi/access/logout" | null;
-};
-
 export type RefundRequest = {
     /**
      * Yuan: a decimal string, or a number of at most 15 significant digits; at most two decimals
@@ -512,14 +644,6 @@ export type Dismissal = {
      * @pattern ^\s*[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?\s*$
      */
     reason: string;
-};
-
-export type SessionToken = {
-    /**
-     * A JWT, as for Authorization
-     * @maxLength 3584
-     */
-    token: string;
 };
 
 export type Error40000 = {
@@ -969,6 +1093,37 @@ export type GetOpenApiVariables = {
     headers?: GetOpenApiHeaders;
 };
 
+export type LookUpResult = {
+    code: 0;
+    message: "获取成功";
+    data: Lookup;
+};
+
+export type LookUpQuery = {
+    /**
+     * 单号: of an order, a payment, a refund, a callback or a gateway, or an id. White space, invisible characters and quotes around it are removed; then at most 100 characters, and no control characters
+     * @minLength 1
+     */
+    number: string;
+};
+
+export type LookUpHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type LookUpResponseHeaders = {
+    xRequestId: string;
+};
+
+export type LookUpVariables = {
+    query: LookUpQuery;
+    headers?: LookUpHeaders;
+};
+
 export type ListPaymentsResult = {
     code: 0;
     message: "获取成功";
@@ -1262,6 +1417,90 @@ export type ListRefundsVariables = {
     path: ListRefundsPath;
     query?: ListRefundsQuery;
     headers?: ListRefundsHeaders;
+};
+
+export type GetGatewayLogResult = {
+    code: 0;
+    message: "获取成功";
+    data: GatewayLog;
+};
+
+export type GetGatewayLogPath = {
+    /**
+     * 支付记录ID
+     * @pattern ^[1-9]\d{0,18}$
+     */
+    id: string;
+};
+
+export type GetGatewayLogHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type GetGatewayLogResponseHeaders = {
+    xRequestId: string;
+};
+
+export type GetGatewayLogVariables = {
+    path: GetGatewayLogPath;
+    headers?: GetGatewayLogHeaders;
+};
+
+export type ListAllRefundsResult = {
+    code: 0;
+    message: "获取成功";
+    data: RefundList;
+};
+
+export type ListAllRefundsQuery = {
+    /**
+     * 退款状态: 0 处理中, 1 成功, 2 失败
+     * @minItems 1
+     */
+    status?: (0 | 1 | 2)[];
+    /**
+     * 开始时间 of created_at: RFC 3339, YYYY-MM-DD, YYYY-MM-DD HH:mm or YYYY-MM-DD HH:mm:ss; without an offset it is in the deployment's zone. Decimals of a second, 1 to 9, are cut to microseconds
+     */
+    start_time?: string;
+    /**
+     * 结束时间, inclusive to the precision written: a date means the whole day, a minute the whole minute
+     */
+    end_time?: string;
+    /**
+     * By created_at
+     */
+    order?: string;
+    /**
+     * 每页数量
+     * @minimum 1
+     * @maximum 100
+     */
+    size?: number;
+    /**
+     * The next_cursor of the page before, of the same order
+     */
+    cursor?: string;
+};
+
+export type ListAllRefundsHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type ListAllRefundsResponseHeaders = {
+    xRequestId: string;
+};
+
+export type ListAllRefundsVariables = {
+    query?: ListAllRefundsQuery;
+    headers?: ListAllRefundsHeaders;
 };
 
 export type CreateRefundResult = {
@@ -1559,97 +1798,6 @@ export type DismissAttentionVariables = {
     headers?: DismissAttentionHeaders;
 };
 
-export type GetSessionResult = {
-    code: 0;
-    message: "获取成功";
-    data: Session;
-};
-
-export type GetSessionHeaders = {
-    /**
-     * Names the request in the log; another is made where it does not match
-     * @pattern ^[\w-]{1,64}$
-     */
-    "X-Request-Id"?: string;
-};
-
-export type GetSessionResponseHeaders = {
-    xRequestId: string;
-};
-
-export type GetSessionVariables = {
-    headers?: GetSessionHeaders;
-};
-
-export type GetSignInResult = {
-    code: 0;
-    message: "获取成功";
-    data: SignIn;
-};
-
-export type GetSignInHeaders = {
-    /**
-     * Names the request in the log; another is made where it does not match
-     * @pattern ^[\w-]{1,64}$
-     */
-    "X-Request-Id"?: string;
-};
-
-export type GetSignInResponseHeaders = {
-    xRequestId: string;
-};
-
-export type GetSignInVariables = {
-    headers?: GetSignInHeaders;
-};
-
-export type SignInResult = {
-    code: 0;
-    message: "登录成功";
-    data: Session;
-};
-
-export type SignInBody = SessionToken;
-
-export type SignInHeaders = {
-    /**
-     * Names the request in the log; another is made where it does not match
-     * @pattern ^[\w-]{1,64}$
-     */
-    "X-Request-Id"?: string;
-};
-
-export type SignInResponseHeaders = {
-    xRequestId: string;
-};
-
-export type SignInVariables = {
-    body: SignInBody;
-    headers?: SignInHeaders;
-};
-
-export type SignOutResult = {
-    code: 0;
-    message: "已退出登录";
-    data: SignedOut;
-};
-
-export type SignOutHeaders = {
-    /**
-     * Names the request in the log; another is made where it does not match
-     * @pattern ^[\w-]{1,64}$
-     */
-    "X-Request-Id"?: string;
-};
-
-export type SignOutResponseHeaders = {
-    xRequestId: string;
-};
-
-export type SignOutVariables = {
-    headers?: SignOutHeaders;
-};
-
 export type TakeCallbackResult = string;
 
 export type TakeCallbackPath = {
@@ -1704,6 +1852,16 @@ export type Ops = {
             headers?: GetOpenApiHeaders;
         };
         result: GetOpenApiResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    lookUp: {
+        args: {
+            query: LookUpQuery;
+            headers?: LookUpHeaders;
+        };
+        result: LookUpResult;
         headers: {
             xRequestId: string;
         };
@@ -1768,6 +1926,26 @@ export type Ops = {
             headers?: ListRefundsHeaders;
         };
         result: ListRefundsResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    getGatewayLog: {
+        args: {
+            path: GetGatewayLogPath;
+            headers?: GetGatewayLogHeaders;
+        };
+        result: GetGatewayLogResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    listAllRefunds: {
+        args: {
+            query?: ListAllRefundsQuery;
+            headers?: ListAllRefundsHeaders;
+        };
+        result: ListAllRefundsResult;
         headers: {
             xRequestId: string;
         };
@@ -1858,43 +2036,6 @@ export type Ops = {
             xRequestId: string;
         };
     };
-    getSession: {
-        args: {
-            headers?: GetSessionHeaders;
-        };
-        result: GetSessionResult;
-        headers: {
-            xRequestId: string;
-        };
-    };
-    getSignIn: {
-        args: {
-            headers?: GetSignInHeaders;
-        };
-        result: GetSignInResult;
-        headers: {
-            xRequestId: string;
-        };
-    };
-    signIn: {
-        args: {
-            body: SignInBody;
-            headers?: SignInHeaders;
-        };
-        result: SignInResult;
-        headers: {
-            xRequestId: string;
-        };
-    };
-    signOut: {
-        args: {
-            headers?: SignOutHeaders;
-        };
-        result: SignOutResult;
-        headers: {
-            xRequestId: string;
-        };
-    };
     takeCallback: {
         args: {
             path: TakeCallbackPath;
@@ -1916,12 +2057,15 @@ export const OPERATIONS = {
     getHealth: { id: "getHealth", method: "GET", path: "/health", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getReadiness: { id: "getReadiness", method: "GET", path: "/health/ready", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getOpenApi: { id: "getOpenApi", method: "GET", path: "/openapi.json", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    lookUp: { id: "lookUp", method: "GET", path: "/lookup", params: [{ name: "number", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     listPayments: { id: "listPayments", method: "GET", path: "/payments", params: [{ name: "page", in: "query" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "refund_state", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     exportPayments: { id: "exportPayments", method: "GET", path: "/payments/export", params: [{ name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "refund_state", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "content-disposition", key: "contentDisposition", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     getStatistics: { id: "getStatistics", method: "GET", path: "/payments/statistics", params: [{ name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getPayment: { id: "getPayment", method: "GET", path: "/payments/{id}", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }, { name: "Cache-Control", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "cache-status", key: "cacheStatus", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     listCallbacks: { id: "listCallbacks", method: "GET", path: "/payments/{id}/callbacks", params: [{ name: "id", in: "path" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     listRefunds: { id: "listRefunds", method: "GET", path: "/payments/{id}/refunds", params: [{ name: "id", in: "path" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    getGatewayLog: { id: "getGatewayLog", method: "GET", path: "/payments/{id}/gateway", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    listAllRefunds: { id: "listAllRefunds", method: "GET", path: "/refunds", params: [{ name: "status", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "order", in: "query" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     createRefund: { id: "createRefund", method: "POST", path: "/payments/{id}/refund", params: [{ name: "id", in: "path" }, { name: "Idempotency-Key", in: "header" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "idempotent-replayed", key: "idempotentReplayed", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     settleRefund: { id: "settleRefund", method: "PATCH", path: "/payments/{id}/refunds/{refund_id}", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     correctRefund: { id: "correctRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/correction", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
@@ -1930,10 +2074,6 @@ export const OPERATIONS = {
     completeAbnormalRefund: { id: "completeAbnormalRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/abnormal", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     listAttention: { id: "listAttention", method: "GET", path: "/gateway/attention", params: [{ name: "size", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     dismissAttention: { id: "dismissAttention", method: "POST", path: "/payments/{id}/attention/dismissal", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
-    getSession: { id: "getSession", method: "GET", path: "/session", params: [{ name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
-    getSignIn: { id: "getSignIn", method: "GET", path: "/console/session", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
-    signIn: { id: "signIn", method: "POST", path: "/console/session", params: [{ name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
-    signOut: { id: "signOut", method: "DELETE", path: "/console/session", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     takeCallback: { id: "takeCallback", method: "POST", path: "/callbacks/{gateway}", params: [{ name: "gateway", in: "path" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] }
 } as const satisfies Record<string, OperationDescriptor>;
 
@@ -3566,4 +3706,4 @@ export function createClient<
 export const client = createClient<Ops, OperationId, OperationPath, string>(OPERATIONS, { serverUrl: "/", clientHeader: "redocly-client-generator" });
 
 export const { configure, use } = client;
-export const { getHealth, getReadiness, getOpenApi, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, createRefund, settleRefund, correctRefund, syncRefund, retryRefund, completeAbnormalRefund, listAttention, dismissAttention, getSession, getSignIn, signIn, signOut, takeCallback } = client;
+export const { getHealth, getReadiness, getOpenApi, lookUp, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, getGatewayLog, listAllRefunds, createRefund, settleRefund, correctRefund, syncRefund, retryRefund, completeAbnormalRefund, listAttention, dismissAttention, takeCallback } = client;
