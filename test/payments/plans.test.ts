@@ -1,8 +1,8 @@
 /**
  * How PostgreSQL executes the list at 100,000 payments, for each filter: never by reading all
  * payments, never by sorting many, and never reading more of them than a page and the days in which
- * it and the time range begin and end, however rare they are. And the export, chunk by chunk, and the
- * statistics likewise.
+ * it and the time range begin and end, however rare they are. And the export, chunk by chunk, the
+ * statistics, the list of refunds and the lookup of a number likewise.
  */
 import { beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -32,11 +32,21 @@ beforeAll(async () => {
   await app.sql`
     INSERT INTO payment_refunds (payment_id, refund_no, amount, status, created_at)
     SELECT id, 'R' || id, amount / 2, 1, created_at FROM payments WHERE status = 1 AND id % 20 = 0`;
+  await app.sql`
+    INSERT INTO gateway_refunds (refund_id, gateway, out_refund_no, gateway_refund_no)
+    SELECT id, 'wechat', 'OUT' || id, '503' || id FROM payment_refunds`;
+  await app.sql`
+    INSERT INTO gateway_payments (payment_id, out_trade_no, trade_no)
+    SELECT id, 'OUTTRADE' || id, '420' || id FROM payments WHERE id % 10 = 0`;
+  await app.sql`
+    INSERT INTO payment_callbacks (payment_id, callback_no, status) SELECT id, 'CB' || id, 1 FROM payments WHERE id % 10 = 0`;
   // Again where another's snapshot was in the way, autovacuum's say: from an index alone pages are read that all see.
   do await app.sql`VACUUM ANALYZE payments`;
   while ((await pagesNotSeenByAll()) > 0);
   await app.sql`VACUUM ANALYZE payment_refund_totals`;
-  await app.sql`ANALYZE payment_daily_totals, payment_refunds, orders`;
+  await app.sql`VACUUM ANALYZE payment_refunds`;
+  await app.sql`
+    ANALYZE payment_daily_totals, refund_daily_totals, orders, gateway_refunds, gateway_payments, payment_callbacks`;
 }, 60_000);
 
 async function pagesNotSeenByAll(): Promise<number> {
@@ -175,14 +185,79 @@ it.each([
 });
 
 it.each([
-  // The refunds of 30 days, and no payment.
+  // Neither a payment nor a refund.
   ['start_time=2026-09-01&end_time=2026-09-30', 0],
   ['start_time=2026-04-01&end_time=2026-11-30', 0],
   ['start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z', 2 * A_DAY],
   ['start_time=2026-09-01T03:00:00Z&end_time=2026-09-01T09:00:00Z', A_DAY],
-])('statistics of ?%s read payments of the days that are cut only', async (search, most) => {
-  const [statement] = await app.statements(`/payments/statistics?${search}`, 'days_paid');
+])(
+  'statistics of ?%s read payments and refunds of the days that are cut only',
+  async (search, most) => {
+    const [statement] = await app.statements(`/payments/statistics?${search}`, 'days_paid');
+    const plan = await planOf(statement);
+    expect(read(plan, 'payments')).toBeLessThanOrEqual(most);
+    expect(read(plan, 'payment_refunds')).toBeLessThanOrEqual(most);
+    expect(read(plan, 'payment_daily_totals')).toBeLessThan((PAYMENTS / A_DAY) * 24);
+  },
+);
+
+it.each([
+  ...['', 'size=100', 'order=oldest', `cursor=${CURSOR}`, `cursor=${CURSOR}&order=oldest`],
+  ...['status=0', 'status=0&order=oldest', `status=2&cursor=${CURSOR}`],
+  ...['status=0,2', 'status=0,2&order=oldest', `status=1,2&order=oldest&cursor=${CURSOR}`],
+  ...['status=0,1,2&size=100', 'start_time=2026-09-01&end_time=2026-09-30'],
+  'start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z&status=0',
+  'start_time=2026-09-01T12:00:00Z&end_time=2026-09-30T12:00:00Z&order=oldest',
+  'start_time=2026-09-01T03:00:00Z&end_time=2026-09-01T09:00:00Z&status=0,2&order=oldest',
+  // None at all.
+  'start_time=2026-12-01T03:00:00Z&status=0,2',
+  'end_time=2020-01-01T03:00:00Z&order=oldest',
+])('refunds of ?%s are counted and found without reading others', async (search) => {
+  const [statement] = await app.statements(`/refunds?${search}`, 'AS found');
   const plan = await planOf(statement);
-  expect(read(plan, 'payments')).toBeLessThanOrEqual(most);
-  expect(read(plan, 'payment_daily_totals')).toBeLessThan((PAYMENTS / A_DAY) * 24);
+  const scans = plan.filter((node) => node['Node Type'] === 'Seq Scan');
+  // The totals themselves are small.
+  expect(scans.map((scan) => scan['Relation Name'])).toEqual(
+    scans.map(() => expect.stringMatching(/refund_daily_totals|payment_refund_events/)),
+  );
+  // One scan of the keys for each status, the page itself, and two days that are cut.
+  expect(read(plan, 'payment_refunds')).toBeLessThan(4 * 101 + 2 * A_DAY);
+  expect(read(plan, 'payments')).toBeLessThanOrEqual(101);
+  for (const sort of plan.filter((node) => node['Node Type'].includes('Sort'))) {
+    expect((sort.Plans ?? []).reduce((sum, input) => sum + rowsOf(input), 0)).toBeLessThan(1000);
+  }
+});
+
+/** What the session has read and not reported yet, in whatever functions. */
+const READ = `
+  SELECT coalesce(sum(seq_scan), 0)::int AS scanned, coalesce(sum(idx_tup_fetch), 0)::int AS fetched
+  FROM pg_stat_xact_user_tables WHERE schemaname = 'public'`;
+
+it.each(
+  [
+    'ORD7',
+    'PAY77',
+    'CB50',
+    '50',
+    '99999',
+    'R20',
+    'OUT9',
+    '5039',
+    'OUTTRADE50',
+    '42050',
+    'NONE',
+  ].flatMap((number) => ['force_custom_plan', 'force_generic_plan'].map((mode) => [number, mode])),
+)('a lookup of %s finds by index whatever it finds, with %s', async (number, mode) => {
+  const [statement] = await app.statements(`/lookup?number=${number}`, 'lookup_number');
+  const results = await app.sql.transaction([
+    app.sql.query(`SET LOCAL plan_cache_mode = ${mode}`),
+    app.sql.query(READ),
+    app.sql.query(statement?.query ?? '', statement?.params ?? []),
+    app.sql.query(READ),
+  ]);
+  const Read = z.tuple([z.object({ scanned: z.int(), fetched: z.int() })]);
+  const [[before], [then]] = [Read.parse(results[1]), Read.parse(results[3])];
+  expect(then.scanned - before.scanned).toBe(0);
+  // A few payments with what belongs to them.
+  expect(then.fetched - before.fetched).toBeLessThan(50);
 });
