@@ -1,7 +1,7 @@
 /**
  * Payments as a shop has them: three years, more of them lately, almost all successful, and of the later
  * half none by bank any more; none by bank has failed. One in ten has callbacks, every refunded one a
- * refund, one in fifty of the others a refund of half of it; every payment has its order. Bulk-loaded: indexes are made after the rows, and the totals by a recount instead of by the
+ * refund, one in fifty of the others a refund of half of it, of which one in ten is at a gateway; every payment has its order. Bulk-loaded: indexes are made after the rows, and the totals by a recount instead of by the
  * triggers on payments.
  */
 import type pg from 'pg';
@@ -51,6 +51,10 @@ export async function fill(client: pg.Client, rows: number): Promise<{ seconds: 
     SELECT id, 'R' || id, amount, '商品有瑕疵', 1, refund_time FROM payments WHERE status = 3;
     INSERT INTO payment_refunds (payment_id, refund_no, amount, reason, status, created_at)
     SELECT id, 'R' || id, round(amount / 2, 2), '少发一件', 1, created_at FROM payments WHERE status = 1 AND id % 50 = 0;
+    INSERT INTO gateway_refunds (refund_id, gateway, out_refund_no, gateway_refund_no, state, next_attempt_at)
+    SELECT id, 'alipay', refund_no, '503' || payment_id, 'succeeded', NULL FROM payment_refunds WHERE payment_id % 10 = 0;
+    INSERT INTO gateway_payments (payment_id, trade_no)
+    SELECT id, '420' || id FROM payments WHERE id % 10 = 0;
     INSERT INTO payment_refund_events (refund_id, actor, from_status, to_status, request_id, created_at)
     SELECT id, 'bench', from_status, to_status, 'bench', created_at
     FROM payment_refunds, (VALUES (NULL::integer, 0), (0, 1)) AS moves (from_status, to_status)`);

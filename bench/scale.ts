@@ -1,6 +1,6 @@
 /**
- * Time against rows: pages of the list beside the same pages by COUNT and OFFSET on the same data, a
- * detail miss and a refund beside their floors. Every page is compared with its counterpart once
+ * Time against rows: pages of the list, and of the list of refunds, beside the same pages by COUNT and OFFSET on
+ * the same data; a detail miss, a lookup and a refund beside their floors. Every page is compared with its counterpart once
  * before it is timed: same total, same first row.
  */
 import { fill, paidIds, YEARS } from './data.ts';
@@ -21,6 +21,9 @@ const SAMPLES = 21;
 /** Where one sample takes seconds, COUNT/OFFSET gets fewer, but never fewer than this. */
 const MIN_SAMPLES = 5;
 const PATIENCE_MS = 40_000;
+const WARM_UP = 3;
+/** Beside a floor that costs little, so many samples for each of the others. */
+const TURNS = 5;
 const PAGE_SIZE = 10;
 
 /** One line of the chart: milliseconds by number of rows. */
@@ -56,6 +59,10 @@ export async function measureScale(
         beside: ms(beside),
         ratio: ours / beside,
       };
+      const floor = FLOORS[name];
+      if (floor !== undefined) {
+        return { ...result, goal: { text: `≤ ${floor} × SELECT 1`, met: ours / beside <= floor } };
+      }
       const limit = LIMITS[name];
       const [smallest, atSmallest] = byRows.entries().next().value ?? [rows, []];
       const least = atSmallest.find((other) => other.name === name)?.ours ?? ours;
@@ -99,7 +106,14 @@ export async function measureScale(
 }
 
 /** How much more than at the smallest scale a page may take. */
-const LIMITS: Record<string, number> = { 'page 1': 1.5, 'middle page': 5 };
+const LIMITS: Record<string, number> = { 'page 1': 1.5, 'middle page': 5, 'refunds, page 1': 1.5 };
+
+/** How much more than a bare SELECT 1 a request may take, at every scale. */
+const FLOORS: Record<string, number> = {
+  'lookup of a payment_no': 1.5,
+  'lookup of a gateway number': 1.5,
+  'lookup of nothing': 1.5,
+};
 
 /** Filters that match few payments, or none, or none lately, and how much more than page 1 theirs may take. */
 const RARE: Record<string, { query: string; where: string }> = {
@@ -160,11 +174,37 @@ async function measureRows(
         ...Object.entries(RARE).map(([name, { query, where }]) => pair(name, query, where, 1)),
       ];
       for (const { name, ours, beside } of pages) await requireSame(name, ours(), beside());
+      const refunds = [
+        {
+          name: 'refunds, page 1',
+          ours: () => call.refunds('?size=10'),
+          beside: () => call.query(refundsByCount('true')),
+        },
+        {
+          name: 'refunds that succeeded, oldest first',
+          ours: () => call.refunds('?size=10&status=1&order=oldest'),
+          beside: () => call.query(refundsByCount('status = 1', 'ASC')),
+        },
+      ];
+      for (const { name, ours, beside } of refunds) await requireSame(name, ours(), beside());
+      const number = () => 1 + Math.floor((next++ % 200) * (rows / 200));
       const others = [
+        ...refunds,
+        {
+          name: 'lookup of a payment_no',
+          ours: () => call.lookup(`PAY${String(number()).padStart(12, '0')}`),
+          beside: call.select,
+        },
+        {
+          name: 'lookup of a gateway number',
+          ours: () => call.lookup(`503${50 * (1 + (next++ % 200))}`),
+          beside: call.select,
+        },
+        { name: 'lookup of nothing', ours: () => call.lookup('NOTHING'), beside: call.select },
         {
           name: 'detail, cache miss',
           // Spread over all of them, and none twice.
-          ours: () => call.detail(1 + Math.floor((next++ % 200) * (rows / 200))),
+          ours: () => call.detail(number()),
           beside: call.select,
         },
         {
@@ -175,7 +215,7 @@ async function measureRows(
       ];
       const measured: Measured[] = [];
       for (const { name, ours, beside } of [...pages, ...others]) {
-        const samples = await sample(ours, beside, quick);
+        const samples = await (name in FLOORS ? sampleByTurns : sample)(ours, beside, quick);
         raw[`${count(rows)}, ${name}, ours, ms`] = samples.ours;
         raw[`${count(rows)}, ${name}, beside, ms`] = samples.beside;
         measured.push({ name, ours: median(samples.ours), beside: median(samples.beside) });
@@ -202,6 +242,19 @@ function countAndOffset(where: string, page: number): string {
       LIMIT ${PAGE_SIZE} OFFSET ${(page - 1) * PAGE_SIZE}
     ) AS page ON true
     LEFT JOIN orders ON orders.id = page.order_id`;
+}
+
+/** What the list of refunds does without its daily totals. */
+function refundsByCount(where: string, order = 'DESC'): string {
+  return `
+    SELECT total.total::integer, page.*
+    FROM (SELECT count(*) AS total, sum(amount) FROM payment_refunds WHERE ${where}) AS total
+    LEFT JOIN (
+      SELECT payment_refunds.id::text, payment_no, payment_refunds.amount, reason FROM payment_refunds
+      JOIN payments ON payments.id = payment_id
+      WHERE payment_refunds.id IN (SELECT id FROM payment_refunds WHERE ${where} ORDER BY created_at ${order}, id ${order} LIMIT ${PAGE_SIZE})
+      ORDER BY payment_refunds.created_at ${order}, payment_refunds.id ${order}
+    ) AS page ON true`;
 }
 
 /** Thirty whole days in Asia/Shanghai, in the middle of the data. */
@@ -236,7 +289,7 @@ async function sample(
 ): Promise<{ ours: number[]; beside: number[] }> {
   const take = async (call: () => Call) => {
     const samples: number[] = [];
-    await timePerCall(call, 3);
+    await timePerCall(call, WARM_UP);
     const began = performance.now();
     for (let count = 0; count < (quick ? MIN_SAMPLES : SAMPLES); count++) {
       if (count >= MIN_SAMPLES && performance.now() - began > PATIENCE_MS) break;
@@ -246,6 +299,22 @@ async function sample(
   };
   // Not by turns: who comes after a query that reads the whole table finds the caches filled with that.
   return { ours: await take(ours), beside: await take(beside) };
+}
+
+/** Whom a SELECT 1 follows finds the caches as they were, and so both sides meet the same noise. */
+async function sampleByTurns(
+  ours: () => Call,
+  beside: () => Call,
+  quick: boolean,
+): Promise<{ ours: number[]; beside: number[] }> {
+  const samples: { ours: number[]; beside: number[] } = { ours: [], beside: [] };
+  // PL/pgSQL keeps a plan from the sixth call of a session on.
+  await timePerCall(ours, 2 * WARM_UP);
+  for (let count = 0; count < (quick ? MIN_SAMPLES : SAMPLES) * TURNS; count++) {
+    samples.ours.push(await timePerCall(ours, 1));
+    samples.beside.push(await timePerCall(beside, 1));
+  }
+  return samples;
 }
 
 function count(rows: number): string {

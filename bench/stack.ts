@@ -280,6 +280,8 @@ export function calls({ api, floor, authorization }: Workers) {
   const headers = { authorization };
   return {
     list: (query = ''): Call => ({ url: new URL(`/payments${query}`, api), headers }),
+    lookup: (number: string): Call => ({ url: new URL(`/lookup?number=${number}`, api), headers }),
+    refunds: (query = ''): Call => ({ url: new URL(`/refunds${query}`, api), headers }),
     detail: (id: number): Call => ({ url: new URL(`/payments/${id}`, api), headers }),
     refund: (id: number): Call => ({
       url: new URL(`/payments/${id}/refund`, api),

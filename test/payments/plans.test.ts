@@ -233,30 +233,18 @@ const READ = `
   SELECT coalesce(sum(seq_scan), 0)::int AS scanned, coalesce(sum(idx_tup_fetch), 0)::int AS fetched
   FROM pg_stat_xact_user_tables WHERE schemaname = 'public'`;
 
-it.each(
-  [
-    'ORD7',
-    'PAY77',
-    'CB50',
-    '50',
-    '99999',
-    'R20',
-    'OUT9',
-    '5039',
-    'OUTTRADE50',
-    '42050',
-    'NONE',
-  ].flatMap((number) => ['force_custom_plan', 'force_generic_plan'].map((mode) => [number, mode])),
-)('a lookup of %s finds by index whatever it finds, with %s', async (number, mode) => {
+it.each([
+  ...['ORD7', 'PAY77', 'CB50', '50', '99999', 'R20', 'OUT9'],
+  ...['5039', 'OUTTRADE50', '42050', 'NONE'],
+])('a lookup of %s finds by index whatever it finds', async (number) => {
   const [statement] = await app.statements(`/lookup?number=${number}`, 'lookup_number');
   const results = await app.sql.transaction([
-    app.sql.query(`SET LOCAL plan_cache_mode = ${mode}`),
     app.sql.query(READ),
     app.sql.query(statement?.query ?? '', statement?.params ?? []),
     app.sql.query(READ),
   ]);
   const Read = z.tuple([z.object({ scanned: z.int(), fetched: z.int() })]);
-  const [[before], [then]] = [Read.parse(results[1]), Read.parse(results[3])];
+  const [[before], [then]] = [Read.parse(results[0]), Read.parse(results[2])];
   expect(then.scanned - before.scanned).toBe(0);
   // A few payments with what belongs to them.
   expect(then.fetched - before.fetched).toBeLessThan(50);
