@@ -50,7 +50,7 @@ export function Toggles(props: { legend: string; name: string; values: Record<st
 }
 
 /** The ranges that one click chooses, each with its first and last day. */
-export function presetRanges(today: string) {
+function presetRanges(today: string) {
   return {
     today: [today, today],
     yesterday: [shiftDay(today, -1), shiftDay(today, -1)],

@@ -156,7 +156,7 @@ export async function copy(text: string): Promise<void> {
 }
 
 /** A button that copies. `what` names what it copies. */
-export function CopyButton({ text, what }: { text: string; what: string }) {
+function CopyButton({ text, what }: { text: string; what: string }) {
   const done = useSignal(false);
   const label = fill(texts.value.common.copy, { what });
   return (

@@ -559,6 +559,33 @@ export type RefundSum = {
     amount: string;
 };
 
+export type Session = {
+    /**
+     * As it stands in the record of a change
+     */
+    actor: string;
+    scopes: ("payments:read" | "payments:export" | "refunds:create" | "refunds:settle" | "refunds:correct" | "refunds:override")[];
+    expires_at: Time;
+    /**
+     * TIME_ZONE of the deployment
+     */
+    time_zone: string;
+};
+
+export type SignIn = {
+    /**
+     * Whether GET /console/sign-in leads to an identity provider
+     */
+    provider: boolean;
+};
+
+export type SignedOut = {
+    /**
+     * Of Cloudflare Access, where it let the request in: it would let in the next one, too
+     */
+    logout_url: "/cdn-cgi/access/logout" | null;
+};
+
 export type RefundRequest = {
     /**
      * Yuan: a decimal string, or a number of at most 15 significant digits; at most two decimals
@@ -644,6 +671,14 @@ export type Dismissal = {
      * @pattern ^\s*[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,253}[^\s\x00-\x1f\x7f-\x9f])?\s*$
      */
     reason: string;
+};
+
+export type SessionToken = {
+    /**
+     * A JWT, as for Authorization
+     * @maxLength 3584
+     */
+    token: string;
 };
 
 export type Error40000 = {
@@ -1321,6 +1356,7 @@ export type GetPaymentHeaders = {
 
 export type GetPaymentResponseHeaders = {
     cacheStatus: string;
+    age?: string;
     xRequestId: string;
 };
 
@@ -1798,6 +1834,97 @@ export type DismissAttentionVariables = {
     headers?: DismissAttentionHeaders;
 };
 
+export type GetSessionResult = {
+    code: 0;
+    message: "获取成功";
+    data: Session;
+};
+
+export type GetSessionHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type GetSessionResponseHeaders = {
+    xRequestId: string;
+};
+
+export type GetSessionVariables = {
+    headers?: GetSessionHeaders;
+};
+
+export type GetSignInResult = {
+    code: 0;
+    message: "获取成功";
+    data: SignIn;
+};
+
+export type GetSignInHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type GetSignInResponseHeaders = {
+    xRequestId: string;
+};
+
+export type GetSignInVariables = {
+    headers?: GetSignInHeaders;
+};
+
+export type SignInResult = {
+    code: 0;
+    message: "登录成功";
+    data: Session;
+};
+
+export type SignInBody = SessionToken;
+
+export type SignInHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type SignInResponseHeaders = {
+    xRequestId: string;
+};
+
+export type SignInVariables = {
+    body: SignInBody;
+    headers?: SignInHeaders;
+};
+
+export type SignOutResult = {
+    code: 0;
+    message: "已退出登录";
+    data: SignedOut;
+};
+
+export type SignOutHeaders = {
+    /**
+     * Names the request in the log; another is made where it does not match
+     * @pattern ^[\w-]{1,64}$
+     */
+    "X-Request-Id"?: string;
+};
+
+export type SignOutResponseHeaders = {
+    xRequestId: string;
+};
+
+export type SignOutVariables = {
+    headers?: SignOutHeaders;
+};
+
 export type TakeCallbackResult = string;
 
 export type TakeCallbackPath = {
@@ -1905,6 +2032,7 @@ export type Ops = {
         result: GetPaymentResult;
         headers: {
             cacheStatus: string;
+            age?: string;
             xRequestId: string;
         };
     };
@@ -2036,6 +2164,43 @@ export type Ops = {
             xRequestId: string;
         };
     };
+    getSession: {
+        args: {
+            headers?: GetSessionHeaders;
+        };
+        result: GetSessionResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    getSignIn: {
+        args: {
+            headers?: GetSignInHeaders;
+        };
+        result: GetSignInResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    signIn: {
+        args: {
+            body: SignInBody;
+            headers?: SignInHeaders;
+        };
+        result: SignInResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
+    signOut: {
+        args: {
+            headers?: SignOutHeaders;
+        };
+        result: SignOutResult;
+        headers: {
+            xRequestId: string;
+        };
+    };
     takeCallback: {
         args: {
             path: TakeCallbackPath;
@@ -2061,7 +2226,7 @@ export const OPERATIONS = {
     listPayments: { id: "listPayments", method: "GET", path: "/payments", params: [{ name: "page", in: "query" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "refund_state", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     exportPayments: { id: "exportPayments", method: "GET", path: "/payments/export", params: [{ name: "order_no", in: "query" }, { name: "payment_no", in: "query" }, { name: "status", in: "query", style: "form", explode: false }, { name: "payment_method", in: "query", style: "form", explode: false }, { name: "refund_state", in: "query", style: "form", explode: false }, { name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "content-disposition", key: "contentDisposition", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     getStatistics: { id: "getStatistics", method: "GET", path: "/payments/statistics", params: [{ name: "start_time", in: "query" }, { name: "end_time", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
-    getPayment: { id: "getPayment", method: "GET", path: "/payments/{id}", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }, { name: "Cache-Control", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "cache-status", key: "cacheStatus", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
+    getPayment: { id: "getPayment", method: "GET", path: "/payments/{id}", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }, { name: "Cache-Control", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "cache-status", key: "cacheStatus", type: "string" }, { name: "age", key: "age", type: "string" }, { name: "x-request-id", key: "xRequestId", type: "string" }] },
     listCallbacks: { id: "listCallbacks", method: "GET", path: "/payments/{id}/callbacks", params: [{ name: "id", in: "path" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     listRefunds: { id: "listRefunds", method: "GET", path: "/payments/{id}/refunds", params: [{ name: "id", in: "path" }, { name: "size", in: "query" }, { name: "cursor", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     getGatewayLog: { id: "getGatewayLog", method: "GET", path: "/payments/{id}/gateway", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
@@ -2074,6 +2239,10 @@ export const OPERATIONS = {
     completeAbnormalRefund: { id: "completeAbnormalRefund", method: "POST", path: "/payments/{id}/refunds/{refund_id}/abnormal", params: [{ name: "id", in: "path" }, { name: "refund_id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     listAttention: { id: "listAttention", method: "GET", path: "/gateway/attention", params: [{ name: "size", in: "query" }, { name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     dismissAttention: { id: "dismissAttention", method: "POST", path: "/payments/{id}/attention/dismissal", params: [{ name: "id", in: "path" }, { name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    getSession: { id: "getSession", method: "GET", path: "/session", params: [{ name: "X-Request-Id", in: "header" }], security: [[{ scheme: "bearer", kind: "bearer" }]], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    getSignIn: { id: "getSignIn", method: "GET", path: "/console/session", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    signIn: { id: "signIn", method: "POST", path: "/console/session", params: [{ name: "X-Request-Id", in: "header" }], body: { contentType: "application/json" }, responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
+    signOut: { id: "signOut", method: "DELETE", path: "/console/session", params: [{ name: "X-Request-Id", in: "header" }], responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] },
     takeCallback: { id: "takeCallback", method: "POST", path: "/callbacks/{gateway}", params: [{ name: "gateway", in: "path" }, { name: "X-Request-Id", in: "header" }], responseKind: "text", responseHeaders: [{ name: "x-request-id", key: "xRequestId", type: "string" }] }
 } as const satisfies Record<string, OperationDescriptor>;
 
@@ -3706,4 +3875,4 @@ export function createClient<
 export const client = createClient<Ops, OperationId, OperationPath, string>(OPERATIONS, { serverUrl: "/", clientHeader: "redocly-client-generator" });
 
 export const { configure, use } = client;
-export const { getHealth, getReadiness, getOpenApi, lookUp, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, getGatewayLog, listAllRefunds, createRefund, settleRefund, correctRefund, syncRefund, retryRefund, completeAbnormalRefund, listAttention, dismissAttention, takeCallback } = client;
+export const { getHealth, getReadiness, getOpenApi, lookUp, listPayments, exportPayments, getStatistics, getPayment, listCallbacks, listRefunds, getGatewayLog, listAllRefunds, createRefund, settleRefund, correctRefund, syncRefund, retryRefund, completeAbnormalRefund, listAttention, dismissAttention, getSession, getSignIn, signIn, signOut, takeCallback } = client;

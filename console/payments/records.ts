@@ -5,7 +5,7 @@
  */
 
 /** What came of a file. `rows` are its payments. */
-export interface Verdict {
+interface Verdict {
   complete: boolean;
   rows: number;
 }

@@ -21,7 +21,7 @@ import { fill, texts } from '../texts';
 import type { DetailRefund, Refund } from '../types';
 
 /** A refund as the actions need it. */
-export type ActedOn = Pick<
+type ActedOn = Pick<
   Refund | DetailRefund,
   'id' | 'refund_no' | 'amount' | 'status' | 'gateway' | 'reason'
 >;
@@ -63,14 +63,11 @@ export function RefundActions({ refund, paymentId, onChanged }: Props) {
           </button>
         </>
       )}
+      {gateway !== null && (status === 0 || gateway.attention !== null) && settles && (
+        <Call path={`${url}/sync`} text={detail.sync} tip={detail.syncTip} onChanged={onChanged} />
+      )}
       {status === 0 && gateway !== null && settles && (
         <>
-          <Call
-            path={`${url}/sync`}
-            text={detail.sync}
-            tip={detail.syncTip}
-            onChanged={onChanged}
-          />
           {canResend && !isAbnormal && (
             <Call
               path={`${url}/retry`}

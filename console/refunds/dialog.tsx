@@ -28,7 +28,7 @@ const MAX_REASON = 255;
 const SHOW_LEFT_FROM = 200;
 
 /** The payment as the dialogue needs it. */
-export type Refundable = Pick<PaymentDetail, 'id' | 'payment_no' | 'refundable_amount'>;
+type Refundable = Pick<PaymentDetail, 'id' | 'payment_no' | 'refundable_amount'>;
 
 interface Props {
   payment: Refundable;

@@ -24,7 +24,7 @@ import { useGet } from '../resource';
 import { addressBefore, go, place, withQuery } from '../router';
 import { may, zone } from '../session';
 import { fill, texts } from '../texts';
-import type { ListedRefund, RefundWorkPage } from '../types';
+import type { ListedRefund, RefundList } from '../types';
 import { coverage, switched } from './selection';
 import { SettleDialog } from './settle';
 
@@ -41,7 +41,7 @@ export function RefundListPage() {
   const { work, list, title } = texts.value;
   const query = Object.fromEntries(place.value.searchParams);
   const size = query.size ?? DEFAULT_SIZE;
-  const { answer, failure, busy, reload } = useGet<RefundWorkPage>(
+  const { answer, failure, busy, reload } = useGet<RefundList>(
     withQuery('/refunds', { ...query, size }),
   );
   const data = answer?.data;

@@ -134,7 +134,7 @@ export function Chart({ rows, total, today, hrefOf }: Props) {
 }
 
 /** What a bar stands for: a day with its weekday, or the days of a week. */
-export function dayName({ from, to }: Pick<Figures, 'from' | 'to'>): string {
+function dayName({ from, to }: Pick<Figures, 'from' | 'to'>): string {
   const { list } = texts.value;
   return from === to ? `${from} ${weekday(from)}` : fill(list.chosen, { from, to });
 }
