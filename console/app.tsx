@@ -6,7 +6,7 @@ import { expired } from './api';
 import { useAttentionCount, waiting } from './attention/count';
 import { PersonIcon, ThemeIcon } from './icons';
 import { keysOn, switchKeys, useKeys } from './keys';
-import { Announcements, Bar, Dialog, NotReady, ReadFailure, Tooltip } from './parts';
+import { Announcements, Bar, Dialog, NotReady, pair, ReadFailure, Tooltip } from './parts';
 import { PaymentDetailPage } from './payments/detail';
 import { ExportPanel } from './payments/export';
 import { PaymentListPage } from './payments/list';
@@ -143,8 +143,8 @@ function TopBar() {
           <button
             type="button"
             class="quiet"
-            aria-label={`${nav.theme}：${nav.themes[theme.value]}`}
-            data-tip={`${nav.theme}：${nav.themes[theme.value]}`}
+            aria-label={pair(nav.theme, nav.themes[theme.value])}
+            data-tip={pair(nav.theme, nav.themes[theme.value])}
             onClick={nextTheme}
           >
             <ThemeIcon />

@@ -3,6 +3,7 @@ import { signal, useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef } from 'preact/hooks';
 import type { Failure } from './api';
+import { textFor } from './attention/groups';
 import { dateTime, relative, shortened, visibleParts } from './format';
 import { CopyIcon, DoneIcon, SHAPES } from './icons';
 import { yuan } from './money';
@@ -53,7 +54,7 @@ export function Badge(props: {
       class={`badge ${tone}`}
       data-tip={tip}
       // A status in a table is explained to the mouse; where there is one on the page, to the keyboard too.
-      {...(focus && tip ? { tabIndex: 0, role: 'note', 'aria-label': `${word}：${tip}` } : {})}
+      {...(focus && tip ? { tabIndex: 0, role: 'note', 'aria-label': pair(word, tip) } : {})}
     >
       {SHAPES[shape]}
       <span>{word}</span>
@@ -293,10 +294,21 @@ export function Bar(props: {
   );
 }
 
+/** A name and what it stands for, in one text. */
+export function pair(name: string, value: string): string {
+  return fill(texts.value.common.pair, { name, value });
+}
+
+/** What a code of a gateway means: as the API has it in Chinese, ours by the code otherwise. */
+export function explained(code: string | null, explanation: string): string {
+  return textFor(texts.value.attention.codes, code ?? '') || explanation;
+}
+
 /** The text of a failure: of the API in Chinese, ours by its code otherwise. */
 export function failureText(failure: Failure): string {
   const { errors, state } = texts.value;
-  return errors[failure.code] ?? (failure.message || state.failedFirst);
+  if (failure.code === 0) return state.failedFirst;
+  return errors[failure.code] ?? errors[0] ?? (failure.message || state.failedFirst);
 }
 
 /** What went wrong with a read, and what can be done. The old data stay where there are some. */

@@ -8,7 +8,16 @@ import { useEffect, useRef } from 'preact/hooks';
 import { count, dateTime } from '../format';
 import { SHAPES } from '../icons';
 import { amountOf, sumOf, yuan } from '../money';
-import { Fill, Foreign, Identifier, Money, methodName, ReadFailure, Time } from '../parts';
+import {
+  explained,
+  Fill,
+  Foreign,
+  Identifier,
+  Money,
+  methodName,
+  ReadFailure,
+  Time,
+} from '../parts';
 import { RefundActions } from '../refunds/actions';
 import { useGet } from '../resource';
 import { may, zone } from '../session';
@@ -16,7 +25,7 @@ import { fill, texts } from '../texts';
 import type { Attention } from '../types';
 import { ATTENTION, noteAttention } from './count';
 import { DismissDialog } from './dismiss';
-import { byCause, causeOf, isDismissible, textFor } from './groups';
+import { byCause, isDismissible, textFor } from './groups';
 
 type AttentionRefund = Attention['refunds'][number];
 type AttentionPayment = Attention['payments'][number];
@@ -113,11 +122,6 @@ function Nothing() {
   );
 }
 
-/** Why, in the language that is shown; the API has it in Chinese. */
-function whyOf({ explanation }: { explanation: string }, code: string | null): string {
-  return texts.value.attention.codes[causeOf(code ?? '')] ?? explanation;
-}
-
 /** A kind of what needs a person, with its total. */
 function Kind(props: { title: string; total: number; shown: number; children: ComponentChildren }) {
   const { title, total, shown, children } = props;
@@ -177,7 +181,7 @@ function Gateways({ gateways }: { gateways: Attention['gateways'] }) {
       {gateways.map((one) => (
         <Cause
           key={one.gateway}
-          why={`${methodName(one.gateway)} · ${whyOf(one, one.code)}`}
+          why={`${methodName(one.gateway)} · ${explained(one.code, one.explanation)}`}
           code={one.code}
           todo={textFor(attention.gatewayTodo, one.code ?? '')}
         >
@@ -204,7 +208,7 @@ function Refunds(props: Common & { refunds: AttentionRefund[]; total: number }) 
       {byCause(refunds).map(({ code, entries }) => (
         <Cause
           key={code}
-          why={entries[0] ? whyOf(entries[0], code) : code}
+          why={explained(code, entries[0]?.explanation ?? code)}
           code={code}
           todo={textFor(attention.refundTodo, code)}
           totals={
@@ -276,7 +280,7 @@ function Payments(props: Common & { payments: AttentionPayment[]; total: number 
       {byCause(payments).map(({ code, entries }) => (
         <Cause
           key={code}
-          why={entries[0] ? whyOf(entries[0], code) : code}
+          why={explained(code, entries[0]?.explanation ?? code)}
           code={code}
           todo={textFor(attention.paymentTodo, code)}
           totals={<b>{fill(attention.total, { count: count(entries.length) })}</b>}

@@ -3,11 +3,10 @@ import { useSignal } from '@preact/signals';
 import { useId } from 'preact/hooks';
 import { Failure, write } from '../api';
 import { yuan } from '../money';
-import { announce, Dialog, failureText, RequestId } from '../parts';
+import { announce, Dialog, explained, failureText, RequestId } from '../parts';
 import { lacks } from '../session';
 import { fill, texts } from '../texts';
 import type { Attention } from '../types';
-import { causeOf } from './groups';
 
 const MAX_LENGTH = 255;
 
@@ -27,7 +26,7 @@ export function DismissDialog(props: {
 
   // The API takes all of a payment that is over, so all of it is shown.
   const why = (entry: { attention: string; explanation: string }) =>
-    words.codes[causeOf(entry.attention)] ?? entry.explanation;
+    explained(entry.attention, entry.explanation);
   const entries = [
     ...attention.refunds
       .filter(({ refund }) => refund.payment_id === paymentId && refund.status !== 0)

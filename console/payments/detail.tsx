@@ -9,6 +9,7 @@ import {
   Badge,
   Bar,
   copy,
+  explained,
   Fill,
   Foreign,
   Identifier,
@@ -398,7 +399,8 @@ function GatewayFacts({ refund }: { refund: DetailRefund }) {
     <div class="facts small muted">
       {gateway.last_error && (!isOver || gateway.attention) && (
         <p class={gateway.attention ? 'field-error' : ''}>
-          <Foreign text={gateway.last_error} /> <code>{gateway.last_error_code}</code>
+          {explained(gateway.last_error_code, gateway.last_error)}{' '}
+          <code>{gateway.last_error_code}</code>
         </p>
       )}
       {gateway.refund_no && (

@@ -253,7 +253,7 @@ export function ExportPanel() {
     document.documentElement.classList.toggle('exporting', one !== undefined);
   }, [one !== undefined]);
   if (!one) return null;
-  const { exporting, list, detail, language, ...words } = texts.value;
+  const { exporting, list, detail, language, common, ...words } = texts.value;
   const filters = filtersInWords(
     one.query,
     {
@@ -287,7 +287,7 @@ export function ExportPanel() {
         {filters.length === 0 && <li>{exporting.all}</li>}
         {filters.map(({ name, value }) => (
           <li key={name}>
-            <Fill text={exporting.filter} name={<span class="muted">{name}</span>} value={value} />
+            <Fill text={common.pair} name={<span class="muted">{name}</span>} value={value} />
           </li>
         ))}
       </ul>

@@ -1,6 +1,14 @@
 /** The timeline of a payment, as it is shown. */
 import type { ComponentChildren } from 'preact';
-import { CallbackStatus, Foreign, Identifier, Money, RefundStatus, Time } from '../parts';
+import {
+  CallbackStatus,
+  explained,
+  Foreign,
+  Identifier,
+  Money,
+  RefundStatus,
+  Time,
+} from '../parts';
 import { fill, texts } from '../texts';
 import type { GatewayLog, PaymentDetail, RefundEvent } from '../types';
 import { type Entry, timelineOf } from './timeline';
@@ -123,7 +131,7 @@ function Calls({ calls, at }: { calls: Extract<Entry, { kind: 'calls' }>['calls'
     <Line
       title={words.operation[last.operation] ?? words.otherOperation}
       at={at}
-      note={last.explanation}
+      note={last.explanation && explained(last.code, last.explanation)}
     >
       <span>{words.outcome[last.outcome] ?? last.outcome}</span>
       {last.code && <code>{last.code}</code>}

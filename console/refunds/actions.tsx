@@ -10,9 +10,10 @@ import { yuan } from '../money';
 import {
   announce,
   Dialog,
-  Foreign,
+  explained,
   failureText,
   Identifier,
+  pair,
   RefundStatus,
   RequestId,
 } from '../parts';
@@ -131,7 +132,7 @@ function Call(props: {
           const { data } = await write<Refund>('POST', path);
           const { refundStatus, gatewayState } = texts.value;
           const state = data.gateway ? gatewayState[data.gateway.state] : refundStatus[data.status];
-          announce(`${text}：${state ?? ''}`);
+          announce(pair(text, state ?? ''));
         } catch (error) {
           if (!(error instanceof Failure)) throw error;
           if (error.code === 40300) lacks(error.text('required_scope') ?? '');
@@ -337,9 +338,7 @@ function Write(props: {
                   : failureText(problem)}
             </p>
             {problem.text('explanation') && (
-              <p>
-                <Foreign text={problem.text('explanation') ?? ''} />
-              </p>
+              <p>{explained(problem.text('code') ?? '', problem.text('explanation') ?? '')}</p>
             )}
             {problem.errors.map(({ path, message }) => (
               <p key={path}>

@@ -377,6 +377,7 @@ function Selection(props: {
 }) {
   const { chosen, onSettle, onClear } = props;
   const { work } = texts.value;
+  const { between } = texts.value.common;
   const open = chosen.filter(({ status }) => status === 0);
   const byHand = open.filter(({ gateway }) => gateway === null);
   const byGateway = open.length - byHand.length;
@@ -390,7 +391,7 @@ function Selection(props: {
     ended > 0 && fill(work.ended, { count: ended }),
   ].filter((line) => line !== false);
   const selectedText = fill(work.selected, { count: count(chosen.length), sum });
-  const status = chosen.length > 0 ? [selectedText, ...lines].join('；') : work.selectedNone;
+  const status = chosen.length > 0 ? [selectedText, ...lines].join(between) : work.selectedNone;
   return (
     <>
       <p class="visually-hidden" role="status">
@@ -402,7 +403,7 @@ function Selection(props: {
             <p>
               <b>{selectedText}</b>
             </p>
-            {lines.length > 0 && <p class="small muted">{lines.join('；')}</p>}
+            {lines.length > 0 && <p class="small muted">{lines.join(between)}</p>}
           </div>
           <div class="end">
             {byHand.length > 0 ? (

@@ -55,6 +55,9 @@ const EXPLANATIONS: Record<string, string> = {
   USER_ACCOUNT_ABNORMAL: '付款人账户异常或已注销，支付渠道拒绝退款',
 };
 
+/** The codes that have a text, without what may stand before them. */
+export const EXPLAINED_CODES = Object.keys(EXPLANATIONS);
+
 /** The text for a code, matched by its last part: `ACQ.SYSTEM_ERROR` is SYSTEM_ERROR. At most 255 characters. */
 export function explain(code: string): string {
   const name = code.split('.').at(-1) ?? '';
