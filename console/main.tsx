@@ -10,13 +10,6 @@ import { startTexts } from './texts';
 const root = document.querySelector('#console');
 if (!root) throw new Error('index.html has the place for the console');
 
-// After a deployment the chunks of the page that is open are gone: load the new page, unless something is being typed.
-addEventListener('vite:preloadError', (event) => {
-  event.preventDefault();
-  if (document.querySelector('dialog[open]')) dispatchEvent(new Event('console:new-version'));
-  else location.reload();
-});
-
 startKeys();
 // preact renders in a microtask; by the next frame the page of the new place is there.
 startRouter(() => new Promise((resolve) => requestAnimationFrame(() => resolve())));

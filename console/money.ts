@@ -30,12 +30,24 @@ export function yuan(amount: string): string {
   return `${negative ? '−' : ''}¥${whole.replace(/\B(?=(\d{3})+$)/g, ',')}.${decimals}`;
 }
 
+/** The full-width forms that a Chinese keyboard makes. Others, such as ², are not what they look like. */
+const PLAIN = new Map([
+  ...[...'０１２３４５６７８９'].map((digit, value) => [digit, String(value)] as const),
+  ['．', '.'],
+  ['。', '.'],
+  ['，', ','],
+  ['￥', '¥'],
+]);
+
 /**
  * Reads an amount as people type or paste it: `12`, `12.3`, `１２．３`, `1,200`, `¥12`. Commas must stand in
  * groups of three, so `12,34` is refused and never read as 1,234.
  */
 export function readAmount(typed: string): { fen: bigint } | { problem: AmountProblem } {
-  const text = typed.normalize('NFKC').replace(/。/g, '.').replace(/\s/g, '').replace(/^¥/, '');
+  const text = [...typed.trim()]
+    .map((character) => PLAIN.get(character) ?? character)
+    .join('')
+    .replace(/^¥\s*/, '');
   if (text === '') return { problem: 'empty' };
   const match = /^([\d,]*)(?:\.(\d*))?$/.exec(text);
   if (!match || !/\d/.test(text)) return { problem: 'unreadable' };

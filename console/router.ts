@@ -17,7 +17,7 @@ export function startRouter(rendered: () => Promise<void>): void {
   api?.addEventListener('navigate', (event) => {
     const url = new URL(event.destination.url);
     if (!event.canIntercept || event.hashChange || event.downloadRequest !== null) return;
-    if (event.formData || !isPage(url)) return;
+    if (event.formData || event.navigationType === 'reload' || !isPage(url)) return;
     event.intercept({
       // Where the focus goes is up to the pages: a filter that was changed keeps it.
       focusReset: 'manual',
@@ -30,10 +30,13 @@ export function startRouter(rendered: () => Promise<void>): void {
   });
 }
 
-/** Pages of this console; the Worker answers the others. */
+/** The Worker answers these; and after signing out nothing of the session may stay in memory. */
+const LOADED = ['/console/sign-in', '/console/signed-in', '/console/signed-out'];
+
+/** Pages that this one can show in its place. */
 function isPage({ origin, pathname }: URL): boolean {
   if (origin !== location.origin) return false;
-  if (pathname === '/console/sign-in' || pathname === '/console/signed-in') return false;
+  if (LOADED.includes(pathname)) return false;
   return pathname === '/console' || pathname.startsWith('/console/');
 }
 

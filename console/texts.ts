@@ -15,7 +15,12 @@ export async function startTexts(): Promise<void> {
 
 /** Shows a language from now on. */
 export async function speak(language: 'zh' | 'en'): Promise<void> {
-  texts.value = language === 'en' ? (await import('./texts.en')).en : zh;
+  try {
+    texts.value = language === 'en' ? (await import('./texts.en')).en : zh;
+  } catch {
+    // The file of an older deployment is gone: Chinese until the page is loaded anew.
+    return;
+  }
   document.documentElement.lang = texts.value.language;
   localStorage.setItem(LANGUAGE, language);
 }
