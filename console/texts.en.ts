@@ -291,6 +291,7 @@ export const en = {
       tooMuch: 'At most {amount} is refundable',
       reason: 'Enter a reason for the refund',
       reasonLong: 'A reason has at most 255 characters',
+      reasonControl: 'A reason cannot contain control characters',
     },
     useMax: 'Change to {amount}',
     statusChanged: 'The status of the payment is now: {status}. It cannot be refunded.',

@@ -273,6 +273,7 @@ export const zh = {
       tooMuch: '最多可退 {amount}',
       reason: '请填写退款原因',
       reasonLong: '退款原因最多 255 个字',
+      reasonControl: '退款原因不能包含控制字符',
     },
     useMax: '改为 {amount}',
     statusChanged: '当前支付状态为{status}，不能退款',

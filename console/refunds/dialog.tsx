@@ -61,6 +61,8 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
   // Not component state, which three fast clicks would all see as it was before the first.
   const sending = useSignal(false);
   const checked = useSignal(false);
+  // What is left has changed since it was shown: the amount may fit, and is still to be looked at.
+  const maxChanged = useSignal(false);
   const amountField = useRef<HTMLInputElement>(null);
   const submitButton = useRef<HTMLButtonElement>(null);
   const id = useId();
@@ -68,19 +70,18 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
   const read = readAmount(amount.value);
   const left = 'fen' in read ? fenOf(max.value) - read.fen : undefined;
   const tooMuch = left !== undefined && left < 0n;
-  const amountProblem =
-    'problem' in read
-      ? words.problem[read.problem]
-      : tooMuch
-        ? fill(words.problem.tooMuch, { amount: yuan(max.value) })
-        : '';
+  const atMost = fill(words.problem.tooMuch, { amount: yuan(max.value) });
+  const amountProblem = 'problem' in read ? words.problem[read.problem] : tooMuch ? atMost : '';
   const reasonLength = [...reason.value.trim()].length;
+  const reasonTooLong = reasonLength > MAX_REASON;
   const reasonProblem =
     reasonLength === 0
       ? words.problem.reason
-      : reasonLength > MAX_REASON
+      : reasonTooLong
         ? words.problem.reasonLong
-        : '';
+        : /\p{Cc}/u.test(reason.value)
+          ? words.problem.reasonControl
+          : '';
 
   const send = async (attempt: Attempt) => {
     if (sending.peek()) return;
@@ -129,6 +130,7 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
     if (failure.code === 40901) {
       max.value = failure.text('refundable_amount') ?? max.value;
       checked.value = true;
+      maxChanged.value = true;
       view.value = { name: 'form' };
       onChanged();
       requestAnimationFrame(() => amountField.current?.focus());
@@ -157,6 +159,7 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
       return;
     }
     const wish = { amount: amountOf(read.fen), reason: reason.value.trim() };
+    maxChanged.value = false;
     const last = unfinished.current;
     const same = last && last.amount === wish.amount && last.reason === wish.reason;
     send(same ? last : { ...wish, key: crypto.randomUUID(), refundable_amount: max.value });
@@ -244,7 +247,20 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
   }
 
   const failure = shown.name === 'failed' ? shown.failure : undefined;
-  const showAmountProblem = amountProblem !== '' && (checked.value || tooMuch);
+  const amountText =
+    amountProblem !== '' && (checked.value || tooMuch)
+      ? amountProblem
+      : maxChanged.value
+        ? atMost
+        : '';
+  // What only the API knows of a reason, such as characters that turn its direction, stands beside it, too.
+  const refusedReason = failure?.errors.find(({ path }) => path === 'reason');
+  const reasonText =
+    reasonProblem !== '' && (checked.value || reasonTooLong)
+      ? reasonProblem
+      : refusedReason
+        ? texts.value.wrongValue || refusedReason.message
+        : '';
   return (
     <Dialog title={words.title} lead={lead} onClose={onClose}>
       {/* The API is asked about everything; what the browser would say of a field is not ours. */}
@@ -260,10 +276,11 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
               inputMode="decimal"
               autocomplete="off"
               value={amount.value}
-              aria-invalid={showAmountProblem}
+              aria-invalid={amountText !== ''}
               aria-describedby={`${id}-left ${id}-amount-problem`}
               onInput={(event) => {
                 amount.value = event.currentTarget.value;
+                maxChanged.value = false;
               }}
             />
             <button
@@ -280,13 +297,14 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
             {left !== undefined && left >= 0n && fill(words.left, { amount: yuan(amountOf(left)) })}
           </p>
           <p class="field-error" id={`${id}-amount-problem`} role="alert">
-            {showAmountProblem && amountProblem}{' '}
-            {tooMuch && (
+            {amountText}{' '}
+            {(tooMuch || maxChanged.value) && max.value !== '0.00' && (
               <button
                 type="button"
                 class="link"
                 onClick={() => {
                   amount.value = max.value;
+                  maxChanged.value = false;
                   amountField.current?.focus();
                 }}
               >
@@ -317,11 +335,12 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
             id={`${id}-reason`}
             rows={2}
             value={reason.value}
-            aria-invalid={checked.value && reasonProblem !== ''}
+            aria-invalid={reasonText !== ''}
             aria-describedby={`${id}-reason-left ${id}-reason-problem`}
             onInput={(event) => {
               // A reason is one line; what was pasted may be several.
               reason.value = event.currentTarget.value.replace(/[\r\n\t]+/g, ' ');
+              if (refusedReason) view.value = { name: 'form' };
             }}
             onKeyDown={(event) => {
               if (event.key !== 'Enter' || event.isComposing) return;
@@ -331,10 +350,11 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
           />
           <p class="field-hint" id={`${id}-reason-left`}>
             {reasonLength >= SHOW_LEFT_FROM &&
+              !reasonTooLong &&
               fill(words.reasonLeft, { count: MAX_REASON - reasonLength })}
           </p>
           <p class="field-error" id={`${id}-reason-problem`} role="alert">
-            {checked.value && reasonProblem}
+            {reasonText}
           </p>
         </div>
         {failure && <RefundFailure failure={failure} />}
@@ -396,9 +416,11 @@ function RefundFailure({ failure }: { failure: Failure }) {
   return (
     <div class="field-error" role="alert">
       <p>{text}</p>
-      {failure.errors.map(({ path, message }) => (
-        <p key={path}>{fill(state.wrong, { path, message: wrongValue || message })}</p>
-      ))}
+      {failure.errors
+        .filter(({ path }) => path !== 'reason')
+        .map(({ path, message }) => (
+          <p key={path}>{fill(state.wrong, { path, message: wrongValue || message })}</p>
+        ))}
       <RequestId failure={failure} />
     </div>
   );
