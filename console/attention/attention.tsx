@@ -23,6 +23,7 @@ import { useGet } from '../resource';
 import { may, zone } from '../session';
 import { fill, texts } from '../texts';
 import type { Attention } from '../types';
+import { useWatch } from '../watch';
 import { ATTENTION, noteAttention } from './count';
 import { DismissDialog } from './dismiss';
 import { byCause, isDismissible, textFor } from './groups';
@@ -47,6 +48,9 @@ export function AttentionPage() {
     if (data) noteAttention(data);
   }, [data]);
   useEveryMinute(renew);
+  // What was sent again is over in seconds, mostly.
+  const moving = data?.refunds.filter(({ refund }) => isMoving(refund)) ?? [];
+  useWatch(moving.length > 0, moving.map(({ refund }) => refund.id).join(), renew);
 
   const dismissed = async (count: number | undefined) => {
     dismissing.value = undefined;
@@ -107,6 +111,10 @@ function useEveryMinute(ask: () => Promise<void>): void {
       document.removeEventListener('visibilitychange', look);
     };
   }, [ask]);
+}
+
+function isMoving({ status, gateway }: AttentionRefund['refund']): boolean {
+  return status === 0 && ['queued', 'sending', 'accepted'].includes(gateway?.state ?? '');
 }
 
 function Nothing() {

@@ -97,7 +97,7 @@ export function DismissDialog(props: {
             onKeyDown={(event) => {
               if (event.key !== 'Enter' || event.isComposing) return;
               event.preventDefault();
-              event.currentTarget.form?.requestSubmit();
+              if (!event.shiftKey) event.currentTarget.form?.requestSubmit();
             }}
           />
           <p class="field-hint" id={`${id}-hint`}>

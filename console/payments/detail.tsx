@@ -67,6 +67,11 @@ function Detail({ payment, answer, failure, busy, reload }: DetailProps) {
   const again = useSignal(refundOfAddress(payment));
   const dialog = useSignal(again.peek() !== undefined);
   const unfinished = useSignal(attemptOf(payment.id));
+  useEffect(() => {
+    // Asked for once: a reload, or the way back, must not ask for it again.
+    if (place.peek().searchParams.has('refund'))
+      history.replaceState(history.state, '', location.pathname);
+  }, []);
   const canRefund = may('refunds:create') && payment.refundable_amount !== '0.00';
   const open = () => {
     if (canRefund) dialog.value = true;
