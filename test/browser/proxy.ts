@@ -47,6 +47,7 @@ export interface Proxy {
   /** In the order in which they arrived. */
   passed: Passed[];
   cut(options: CutOptions): Cut;
+  reroute(path: string, to: string): void;
   stop(): Promise<void>;
 }
 
@@ -62,6 +63,7 @@ interface Rule extends CutOptions {
 export async function startProxy(target: string): Promise<Proxy> {
   const rules: Rule[] = [];
   const passed: Passed[] = [];
+  const routes = new Map<string, string>();
   const server = createServer((incoming, outgoing) => {
     const rule = takeRule(rules, incoming);
     if (rule?.lose === 'request') {
@@ -76,7 +78,8 @@ export async function startProxy(target: string): Promise<Proxy> {
       status: 0,
     };
     passed.push(record);
-    forward(target, incoming, outgoing, record, rule);
+    const route = routes.get(new URL(record.path, target).pathname);
+    forward(new URL(route ?? record.path, target), incoming, outgoing, record, rule);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();
@@ -94,6 +97,9 @@ export async function startProxy(target: string): Promise<Proxy> {
         };
       });
       return { happened, heal };
+    },
+    reroute(path, to) {
+      routes.set(path, to);
     },
     async stop() {
       const closed = new Promise((resolve) => server.close(resolve));
@@ -116,7 +122,7 @@ function takeRule(rules: Rule[], { method, url = '/' }: IncomingMessage): Rule |
 }
 
 function forward(
-  target: string,
+  target: URL,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
   record: Passed,
@@ -125,30 +131,26 @@ function forward(
   const headers = { ...incoming.headers, connection: 'close' };
   // A compressed body would be cut in the middle of nothing that can be read.
   if (rule !== undefined) headers['accept-encoding'] = 'identity';
-  const upstream = request(
-    new URL(record.path, target),
-    { method: record.method, headers, agent: false },
-    (answer) => {
-      const status = answer.statusCode ?? 0;
-      record.status = status;
-      const lose = (): void => {
-        outgoing.socket?.destroy();
-        rule?.report(status);
-      };
-      if (rule?.lose === 'answer') {
-        answer.on('end', lose).resume();
-        return;
-      }
-      // Names as they were written, and repeated ones (Set-Cookie) as often as they came.
-      const kept = pairs(answer.rawHeaders).filter(
-        ([name]) => !['connection', 'keep-alive'].includes(name.toLowerCase()),
-      );
-      outgoing.writeHead(status, [...kept.flat(), 'Connection', 'close']);
-      if (rule?.lose === 'body') passUntil(answer, outgoing, rule.afterBytes ?? 0, lose);
-      else answer.pipe(outgoing);
-      answer.on('error', () => outgoing.destroy());
-    },
-  );
+  const upstream = request(target, { method: record.method, headers, agent: false }, (answer) => {
+    const status = answer.statusCode ?? 0;
+    record.status = status;
+    const lose = (): void => {
+      outgoing.socket?.destroy();
+      rule?.report(status);
+    };
+    if (rule?.lose === 'answer') {
+      answer.on('end', lose).resume();
+      return;
+    }
+    // Names as they were written, and repeated ones (Set-Cookie) as often as they came.
+    const kept = pairs(answer.rawHeaders).filter(
+      ([name]) => !['connection', 'keep-alive'].includes(name.toLowerCase()),
+    );
+    outgoing.writeHead(status, [...kept.flat(), 'Connection', 'close']);
+    if (rule?.lose === 'body') passUntil(answer, outgoing, rule.afterBytes ?? 0, lose);
+    else answer.pipe(outgoing);
+    answer.on('error', () => outgoing.destroy());
+  });
   upstream.on('error', () => outgoing.socket?.destroy());
   // A reader that has gone, such as an aborted fetch, takes its request with it.
   outgoing.on('close', () => upstream.destroy());

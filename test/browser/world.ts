@@ -117,6 +117,11 @@ export interface World {
   databaseRequests(work: () => Promise<unknown>): Promise<number>;
   /** Loses answers on their way to the browser. */
   cut(options: CutOptions): Cut;
+  /**
+   * Lets the Worker answer another address than the one that is asked for from now on, such as a list of nothing
+   * where there are payments: a real answer, to a page that cannot be brought to ask for it.
+   */
+  reroute(path: string, to: string): void;
   /** What the pages have asked the Worker for. */
   passed: readonly Passed[];
   simulator: {
@@ -208,6 +213,7 @@ async function openWorld(browser: Browser) {
     sql,
     passed: proxy.passed,
     cut: proxy.cut,
+    reroute: proxy.reroute,
     get problems() {
       return problems.filter((problem) => !allowed.some((pattern) => pattern.test(problem)));
     },
