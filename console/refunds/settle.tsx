@@ -91,7 +91,10 @@ export function SettleDialog(props: {
               type="button"
               class={running ? '' : 'primary'}
               {...(run.stopping ? { 'aria-disabled': 'true' as const } : {})}
-              onClick={close}
+              onClick={({ detail }) => {
+                // It has come in the place of 确定: the second click of a double one is not meant for it.
+                if (!(running && detail > 1)) close();
+              }}
             >
               {running ? (run.stopping ? work.stopping : work.stop) : common.close}
             </button>

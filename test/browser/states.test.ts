@@ -439,8 +439,8 @@ describe('a refund at a gateway', () => {
   test('is not asked about while nobody looks', async ({ world }) => {
     await stillGateway(world, async () => {
       const { page, payment } = await openRefund(world);
-      await lookAway(page, true);
       await page.clock.install();
+      await lookAway(page, true);
       const before = detailsAsked(world, payment);
       await page.clock.runFor(300_000);
       expect(detailsAsked(world, payment)).toBe(before);
