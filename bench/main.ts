@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { measureBundle } from './bundle.ts';
 import { drawChart } from './chart.ts';
+import { measureConsole } from './console.ts';
 import { measureDistance } from './distance.ts';
 import { measureExport } from './export.ts';
 import { measureGateways } from './gateways.ts';
@@ -30,6 +31,7 @@ const MEASUREMENTS = [
   'gateways',
   'export',
   'bundle',
+  'console',
   'plans',
   'scale',
 ] as const;
@@ -100,6 +102,9 @@ async function measure(): Promise<void> {
         break;
       case 'bundle':
         sections.push(await measureBundle(stack));
+        break;
+      case 'console':
+        sections.push(await measureConsole(stack, Math.max(...scales), options.quick));
         break;
       case 'plans':
         sections.push(await measurePlans(stack, options.quick));

@@ -36,6 +36,8 @@ export interface Stack {
   createDatabase(name: string): Promise<pg.Client>;
   dropDatabase(client: pg.Client): Promise<void>;
   connectionString(database: string): string;
+  /** Of the Neon endpoint. */
+  endpointUrl: string;
   /**
    * Both Workers over a database, in a fresh workerd with an empty KV; `use` gets them until it ends. `bindings`
    * are more variables of the API.
@@ -87,6 +89,7 @@ export async function startStack(): Promise<Stack> {
     return {
       folder,
       connectionString: postgres.connectionString,
+      endpointUrl: endpoint.url,
       close,
       async createDatabase(name) {
         await administer(postgres.connectionString(), `CREATE DATABASE ${name}`);

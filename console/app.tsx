@@ -7,7 +7,6 @@ import { useAttentionCount, waiting } from './attention/count';
 import { PersonIcon, ThemeIcon } from './icons';
 import { keysOn, switchKeys, useKeys } from './keys';
 import { Announcements, Bar, Dialog, NotReady, pair, ReadFailure, Tooltip } from './parts';
-import { PaymentDetailPage } from './payments/detail';
 import { ExportPanel } from './payments/export';
 import { PaymentListPage } from './payments/list';
 import { Search, SearchPage } from './payments/search';
@@ -19,20 +18,33 @@ import { nextTheme, theme } from './theme';
 
 const path = computed(() => place.value.pathname.replace(/\/+$/, '') || '/console');
 
-/** A page whose code is loaded when it is first shown. */
-function later(load: () => Promise<ComponentType>): ComponentType {
-  return function Later() {
-    const page = useSignal<ComponentType | undefined>(undefined);
+/** A page whose code is loaded when it is first shown. From then on it is there at once. */
+function later<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+  let loaded: ComponentType<P> | undefined;
+  return function Later(props: P) {
+    const isLoaded = useSignal(loaded !== undefined);
     useEffect(() => {
-      load().then((loaded) => {
-        page.value = loaded;
+      if (isLoaded.peek()) return;
+      load().then((page) => {
+        loaded = page;
+        isLoaded.value = true;
       });
-    }, [page]);
-    const Page = page.value;
-    return Page ? <Page /> : <p class="muted">{texts.value.common.loading}</p>;
+    }, [isLoaded]);
+    const Page = isLoaded.value ? loaded : undefined;
+    return Page ? <Page {...props} /> : <p class="muted">{texts.value.common.loading}</p>;
   };
 }
 
+/** Behind the first rows, which it must not delay. */
+const DETAIL_AHEAD_MS = 1_000;
+
+const DETAIL = /^\/console\/payments\/([^/]+)$/;
+
+const loadDetail = async () => (await import('./payments/detail')).PaymentDetailPage;
+// A link to a payment needs it as soon as the session is known.
+if (DETAIL.test(path.peek())) loadDetail();
+
+const PaymentDetailPage = later(loadDetail);
 const RefundListPage = later(async () => (await import('./refunds/list')).RefundListPage);
 const AttentionPage = later(async () => (await import('./attention/attention')).AttentionPage);
 const StatisticsPage = later(async () => (await import('./statistics/statistics')).StatisticsPage);
@@ -40,7 +52,7 @@ const StatisticsPage = later(async () => (await import('./statistics/statistics'
 /** The page of an address. Its key changes where nothing of the page before may stay. */
 function Page() {
   const at = path.value;
-  const id = /^\/console\/payments\/([^/]+)$/.exec(at)?.[1];
+  const id = DETAIL.exec(at)?.[1];
   if (id) return <PaymentDetailPage key={id} id={decodeURIComponent(id)} />;
   if (at === '/console' || at === '/console/payments') return <PaymentListPage />;
   if (at === '/console/refunds') return <RefundListPage />;
@@ -77,6 +89,13 @@ export function App() {
       }),
     [],
   );
+
+  // What is most often opened from a list is there before the click.
+  useEffect(() => {
+    if (!session.value) return;
+    const timer = setTimeout(loadDetail, DETAIL_AHEAD_MS);
+    return () => clearTimeout(timer);
+  }, [session.value]);
 
   if (path.value === '/console/signed-out') return <SignedOut />;
   const failure = sessionFailure.value;
@@ -217,7 +236,7 @@ function Help({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title={keys.title} onClose={onClose}>
       <div class="stack">
-        <label class="row">
+        <label class="row choice">
           <input
             type="checkbox"
             checked={keysOn.value}

@@ -1,6 +1,6 @@
 /**
- * Makes a PNG small by a palette of at most 256 colours, the most frequent ones. Pictures of a page have few: what
- * is lost is some shades at the edges of letters. It reads what Chromium writes: 8 bits, RGB or RGBA, not interlaced.
+ * Makes a PNG small by a palette of at most 256 colours. Pictures of a page have few: what is lost is some shades at
+ * the edges of letters. It reads what Chromium writes: 8 bits, RGB or RGBA, not interlaced.
  */
 import { crc32, deflateSync, inflateSync } from 'node:zlib';
 
@@ -12,10 +12,7 @@ export function toPalette(png: Buffer): Buffer {
   const { width, height, colours } = decode(png);
   const counts = new Map<number, number>();
   for (const colour of colours) counts.set(colour, (counts.get(colour) ?? 0) + 1);
-  const palette = [...counts]
-    .sort(([, a], [, b]) => b - a)
-    .slice(0, MAX_COLOURS)
-    .map(([colour]) => colour);
+  const palette = choosePalette(counts);
   const indexes = new Map([...counts.keys()].map((colour) => [colour, nearest(palette, colour)]));
 
   const rows = Buffer.alloc(height * (width + 1));
@@ -38,18 +35,28 @@ export function toPalette(png: Buffer): Buffer {
   ]);
 }
 
-function nearest(palette: number[], colour: number): number {
-  const [red, green, blue] = channels(colour);
-  let best = 0;
-  let least = Number.POSITIVE_INFINITY;
-  for (const [index, other] of palette.entries()) {
-    const [r, g, b] = channels(other);
-    const distance = (r - red) ** 2 + (g - green) ** 2 + (b - blue) ** 2;
-    if (distance >= least) continue;
-    least = distance;
-    best = index;
+/** One after the other, the colour whose pixels are the farthest from all that are chosen. */
+function choosePalette(counts: Map<number, number>): number[] {
+  const left = [...counts].map(([colour, count]) => ({ colour, count, far: 255 ** 2 * 3 }));
+  const palette: number[] = [];
+  while (palette.length < MAX_COLOURS) {
+    const next = left.reduce((a, b) => (b.count * b.far > a.count * a.far ? b : a));
+    if (next.far === 0) break;
+    palette.push(next.colour);
+    for (const one of left) one.far = Math.min(one.far, distance(one.colour, next.colour));
   }
-  return best;
+  return palette;
+}
+
+function nearest(palette: number[], colour: number): number {
+  const distances = palette.map((other) => distance(other, colour));
+  return distances.indexOf(Math.min(...distances));
+}
+
+function distance(one: number, other: number): number {
+  const [red, green, blue] = channels(one);
+  const [r, g, b] = channels(other);
+  return (r - red) ** 2 + (g - green) ** 2 + (b - blue) ** 2;
 }
 
 function channels(colour: number): [number, number, number] {

@@ -20,6 +20,7 @@ const CHOSEN = join(ROOT, 'docs', 'pictures');
 const MAX_CHOSEN_BYTES = 120_000;
 
 const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
+const ACTOR = '客服 小王';
 const THEMES = ['light', 'dark'] as const;
 
 /** In docs/pictures, by the names of all. */
@@ -65,7 +66,7 @@ async function takeAll(): Promise<void> {
   await rm(ALL, { recursive: true, force: true });
   await mkdir(ALL, { recursive: true });
   await mkdir(CHOSEN, { recursive: true });
-  const token = await signToken({ secret: stack.authSecret, sub: '客服 小王' });
+  const token = await signToken({ secret: stack.authSecret, sub: ACTOR });
   for (const [size, viewport] of Object.entries(SIZES)) {
     for (const theme of THEMES) {
       const context = await browser.newContext({
@@ -157,9 +158,16 @@ async function choosePictures(stack: TemporaryStack): Promise<Picture[]> {
     "payment_method = 'bank' AND id IN (SELECT payment_id FROM payment_refunds WHERE status = 0)",
   );
   const byGateway = await find(
-    "status = 1 AND payment_method = 'wechat' AND amount > 400 AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id)",
+    `payment_method = 'wechat' AND status = 1 AND 60 < amount - (
+       SELECT sum(refund.amount) FROM payment_refunds AS refund
+       WHERE payment_id = payments.id HAVING min(refund.status) = 1)`,
   );
-  await refundEachWay(stack, byGateway.id);
+  const failed = await find(
+    "status = 1 AND payment_method = 'wechat' AND amount > 100 AND NOT EXISTS (SELECT FROM payment_refunds WHERE payment_id = payments.id)",
+  );
+  // WeChat takes one refund a minute of a payment.
+  await refund(stack, { id: byGateway.id, outcome: 'ABNORMAL' });
+  await refund(stack, { id: failed.id, outcome: 'CLOSED' });
 
   const gateway = `/console/payments/${byGateway.id}`;
   const plainPath = `/console/payments/${plain.id}`;
@@ -192,6 +200,7 @@ async function choosePictures(stack: TemporaryStack): Promise<Picture[]> {
       ...detail,
       act: (page) => page.evaluate('scrollTo(0, 700)'),
     },
+    { name: 'detail-failed', path: `/console/payments/${failed.id}`, shown: '.timeline li' },
     { name: 'detail-by-hand', path: `/console/payments/${byHand.id}`, shown: '.timeline li' },
     { name: 'detail-missing', path: '/console/payments/abc', shown: '.nothing' },
     {
@@ -265,25 +274,18 @@ async function choosePictures(stack: TemporaryStack): Promise<Picture[]> {
   ];
 }
 
-/** Three refunds of a payment: one that succeeds, one that its gateway refuses, one that needs a person. */
-async function refundEachWay(stack: TemporaryStack, id: string): Promise<void> {
-  const token = await signToken({ secret: stack.authSecret, sub: '客服 小王' });
-  const headers = { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' };
-  for (const [word, amount, reason] of [
-    ['SUCCESS', '120.00', '漏发一件，退差价'],
-    ['CLOSED', '80.00', '商品与描述不符'],
-    ['ABNORMAL', '60.00', '收到的商品有破损'],
-  ] as const) {
-    await fetch(`${stack.simulator.url}/next`, { method: 'PUT', body: word });
-    const made = await fetch(`${stack.worker.url}/payments/${id}/refund`, {
-      method: 'POST',
-      headers,
-      body: JSON.stringify({ amount, reason }),
-    });
-    if (made.status !== 201) throw new Error(await made.text());
-    const { data } = Made.parse(await made.json());
-    await settled(stack, data.id);
-  }
+/** Refunds 60.00 of a payment by its gateway, with this outcome. */
+async function refund(stack: TemporaryStack, { id, outcome }: { id: string; outcome: string }) {
+  const token = await signToken({ secret: stack.authSecret, sub: ACTOR });
+  await fetch(`${stack.simulator.url}/next`, { method: 'PUT', body: outcome });
+  const made = await fetch(`${stack.worker.url}/payments/${id}/refund`, {
+    method: 'POST',
+    headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' },
+    body: JSON.stringify({ amount: '60.00', reason: '收到的商品有破损' }),
+  });
+  if (made.status !== 201) throw new Error(await made.text());
+  const { data } = Made.parse(await made.json());
+  await settled(stack, data.id);
 }
 
 /** Waits until the gateway has said how it ends, or that a person has to do something. */

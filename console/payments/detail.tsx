@@ -151,7 +151,9 @@ function Detail({ payment, answer, failure, busy, reload }: DetailProps) {
       )}
       <div class="head">
         <h1 tabIndex={-1} class="big">
-          <span class="visually-hidden">{fill(detail.title, { number: payment.payment_no })}</span>
+          <span class="visually-hidden">
+            <Fill text={detail.title} number={<Foreign text={payment.payment_no} />} />
+          </span>
           <Money amount={payment.amount} />
         </h1>
         <PaymentStatus status={payment.status} refunded={payment.refunded_amount} focus />

@@ -10,6 +10,7 @@ import { yuan } from '../money';
 import {
   Bar,
   Fill,
+  Foreign,
   Identifier,
   Money,
   methodName,
@@ -163,7 +164,14 @@ function NumberFilters() {
           data-tip={common.clearFilters}
           onClick={() => changeQuery({ [name]: undefined })}
         >
-          {fill(list.onlyNumber, { name: detail.field[name], number: parameter(name) ?? '' })} ✕
+          <span>
+            <Fill
+              text={list.onlyNumber}
+              name={detail.field[name]}
+              number={<Foreign text={parameter(name) ?? ''} />}
+            />{' '}
+            ✕
+          </span>
         </button>
       ))}
     </div>

@@ -2,11 +2,13 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { get } from '../api';
+import { offset } from '../format';
 import { SearchIcon } from '../icons';
 import { useKeys } from '../keys';
 import { Fill, Foreign, Identifier, Money, PaymentStatus, ReadFailure, Time } from '../parts';
 import { useGet } from '../resource';
 import { go, place, withQuery } from '../router';
+import { zone } from '../session';
 import { fill, texts } from '../texts';
 import type { Lookup } from '../types';
 
@@ -96,7 +98,11 @@ export function SearchPage() {
   return (
     <>
       <h1 tabIndex={-1}>
-        {fill(search.several, { number: found.number, count: found.list.length })}
+        <Fill
+          text={search.several}
+          number={<Foreign text={found.number} />}
+          count={found.list.length}
+        />
       </h1>
       <div class="table cards">
         <table>
@@ -105,7 +111,7 @@ export function SearchPage() {
               <th scope="col">{search.kind}</th>
               <th scope="col">{list.columns.paymentNo}</th>
               <th scope="col">{list.columns.orderNo}</th>
-              <th scope="col">{fill(list.columns.created, { zone: '' }).trim()}</th>
+              <th scope="col">{fill(list.columns.created, { zone: offset(zone()) })}</th>
               <th scope="col" class="amount">
                 {list.columns.amount}
               </th>
@@ -115,26 +121,28 @@ export function SearchPage() {
           <tbody>
             {found.list.map(({ kind, payment }) => (
               <tr key={payment.id}>
-                <td>{search.kinds[kind] ?? kind}</td>
-                <td>
+                <td class="o-7" data-label={search.kind}>
+                  {search.kinds[kind] ?? kind}
+                </td>
+                <td class="o-1">
                   <Identifier
                     text={payment.payment_no}
                     what={detail.field.payment_no}
                     href={`/console/payments/${payment.id}`}
                   />
                 </td>
-                <td>
+                <td class="o-3">
                   {payment.order_no && (
                     <Identifier text={payment.order_no} what={detail.field.order_no} />
                   )}
                 </td>
-                <td>
+                <td class="o-5">
                   <Time at={payment.created_at} />
                 </td>
-                <td class="amount">
+                <td class="amount o-2 end-of-card">
                   <Money amount={payment.amount} />
                 </td>
-                <td>
+                <td class="o-4 end-of-card">
                   <PaymentStatus status={payment.status} refunded={payment.refunded_amount} />
                 </td>
               </tr>

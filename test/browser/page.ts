@@ -21,10 +21,15 @@ declare global {
 /** Up to WCAG 2.2 AA, and axe's best practices. */
 const AXE_TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 
-/** What axe finds wrong with the page as it is, a line for each element. Evaluated, so the page's policy stays on. */
-export async function axe(page: Page): Promise<string[]> {
+/**
+ * What axe finds wrong with the page as it is, a line for each element; by these `rules` only where they are given.
+ * Evaluated, so the page's policy stays on.
+ */
+export async function axe(page: Page, rules?: string[]): Promise<string[]> {
   await page.evaluate(axeSource);
-  const options: Axe.RunOptions = { runOnly: { type: 'tag', values: AXE_TAGS } };
+  const options: Axe.RunOptions = {
+    runOnly: rules ? { type: 'rule', values: rules } : { type: 'tag', values: AXE_TAGS },
+  };
   const { violations } = await page.evaluate((given) => window.axe.run(given), options);
   return violations.flatMap(({ id, impact, nodes }) =>
     nodes.map(({ target, failureSummary = '' }) => {
