@@ -61,6 +61,11 @@ function actionOf(key: string) {
   return active.findLast(({ current }) => current[key])?.current[key];
 }
 
+/** Whether a key belongs to an input method: Safari ends the composition before it sends the Enter that did. */
+export function isComposing(event: KeyboardEvent): boolean {
+  return event.isComposing || event.keyCode === 229;
+}
+
 function isTyping(target: EventTarget | null): boolean {
   if (target instanceof HTMLInputElement)
     return target.type !== 'checkbox' && target.type !== 'radio';

@@ -7,6 +7,8 @@ const KEY = 'console-refund-';
 
 /** What was sent, as it was sent. */
 export interface Attempt {
+  /** Whose wish it was: nobody else may carry it out. */
+  actor: string;
   /** The Idempotency-Key. */
   key: string;
   amount: string;
@@ -17,7 +19,11 @@ export interface Attempt {
 
 /** Before it is sent. */
 export function keepAttempt(paymentId: string, attempt: Attempt): void {
-  sessionStorage.setItem(KEY + paymentId, JSON.stringify(attempt));
+  try {
+    sessionStorage.setItem(KEY + paymentId, JSON.stringify(attempt));
+  } catch {
+    // Without storage a reload forgets it. The refundable amount that is sent still guards the money.
+  }
 }
 
 /** When the answer is final. */
@@ -25,11 +31,11 @@ export function forgetAttempt(paymentId: string): void {
   sessionStorage.removeItem(KEY + paymentId);
 }
 
-/** The one of this payment, if there is any. */
-export function attemptOf(paymentId: string): Attempt | undefined {
+/** The one of this payment and this actor, if there is any. */
+export function attemptOf(paymentId: string, actor: string): Attempt | undefined {
   try {
     const value: unknown = JSON.parse(sessionStorage.getItem(KEY + paymentId) ?? 'null');
-    return isAttempt(value) ? value : undefined;
+    return isAttempt(value) && value.actor === actor ? value : undefined;
   } catch {
     return undefined;
   }
@@ -39,7 +45,7 @@ function isAttempt(value: unknown): value is Attempt {
   return (
     typeof value === 'object' &&
     value !== null &&
-    ['key', 'amount', 'reason', 'refundable_amount'].every(
+    ['actor', 'key', 'amount', 'reason', 'refundable_amount'].every(
       (field) => typeof Reflect.get(value, field) === 'string',
     )
   );

@@ -2,6 +2,7 @@
 import { useSignal } from '@preact/signals';
 import { useId } from 'preact/hooks';
 import { Failure, write } from '../api';
+import { isComposing } from '../keys';
 import { yuan } from '../money';
 import { announce, Dialog, explained, failureText, RequestId } from '../parts';
 import { lacks } from '../session';
@@ -95,7 +96,7 @@ export function DismissDialog(props: {
               problem.value = '';
             }}
             onKeyDown={(event) => {
-              if (event.key !== 'Enter' || event.isComposing) return;
+              if (event.key !== 'Enter' || isComposing(event)) return;
               event.preventDefault();
               if (!event.shiftKey) event.currentTarget.form?.requestSubmit();
             }}

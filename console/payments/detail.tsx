@@ -1,6 +1,6 @@
 /** A payment: what it is, what can be done, its refunds, and what happened to it. */
 import { useSignal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import type { Answer, Failure } from '../api';
 import { offset, relative } from '../format';
 import { useKeys } from '../keys';
@@ -24,7 +24,7 @@ import { RefundActions } from '../refunds/actions';
 import { RefundDialog } from '../refunds/dialog';
 import { useGet } from '../resource';
 import { go, place } from '../router';
-import { may, zone } from '../session';
+import { may, session, zone } from '../session';
 import { fill, texts } from '../texts';
 import type { DetailRefund, GatewayLog, PaymentDetail } from '../types';
 import { attemptOf, forgetAttempt } from '../unfinished';
@@ -34,10 +34,13 @@ import { Timeline } from './timeline-list';
 
 /** /console/payments/:id. `?refund=…` opens the dialogue with what that refund was. */
 export function PaymentDetailPage({ id }: { id: string }) {
+  // Anything else would be another path of the API.
+  return /^\d{1,19}$/.test(id) ? <PaymentPage id={id} /> : <Missing />;
+}
+
+function PaymentPage({ id }: { id: string }) {
   const { detail, title } = texts.value;
-  const { answer, failure, busy, reload } = useGet<PaymentDetail>(
-    `/payments/${encodeURIComponent(id)}`,
-  );
+  const { answer, failure, busy, reload } = useGet<PaymentDetail>(`/payments/${id}`);
   const payment = answer?.data;
   useEffect(() => {
     document.title = `${fill(detail.title, { number: payment?.payment_no ?? id })} · ${title}`;
@@ -64,14 +67,20 @@ interface DetailProps {
 
 function Detail({ payment, answer, failure, busy, reload }: DetailProps) {
   const { detail, refund: words, common } = texts.value;
-  const again = useSignal(refundOfAddress(payment));
-  const dialog = useSignal(again.peek() !== undefined);
-  const unfinished = useSignal(attemptOf(payment.id));
+  const again = useSignal<DetailRefund | undefined>(undefined);
+  const dialog = useSignal(false);
+  const actor = session.value?.actor ?? '';
+  const unfinished = useSignal(attemptOf(payment.id, actor));
+  const wanted = useRef(place.peek().searchParams.get('refund'));
   useEffect(() => {
+    // What is remembered may still say that the refund is under way.
+    if (busy || wanted.current === null) return;
     // Asked for once: a reload, or the way back, must not ask for it again.
-    if (place.peek().searchParams.has('refund'))
-      history.replaceState(history.state, '', location.pathname);
-  }, []);
+    history.replaceState(history.state, '', location.pathname);
+    again.value = failedRefund(payment, wanted.current);
+    wanted.current = null;
+    if (again.value) dialog.value = true;
+  }, [busy, payment, again, dialog]);
   const canRefund = may('refunds:create') && payment.refundable_amount !== '0.00';
   const open = () => {
     if (canRefund) dialog.value = true;
@@ -139,6 +148,7 @@ function Detail({ payment, answer, failure, busy, reload }: DetailProps) {
                 onClick={() => {
                   forgetAttempt(payment.id);
                   unfinished.value = undefined;
+                  reload();
                 }}
               >
                 {words.forget}
@@ -196,7 +206,7 @@ function Detail({ payment, answer, failure, busy, reload }: DetailProps) {
           onClose={() => {
             dialog.value = false;
             again.value = undefined;
-            unfinished.value = attemptOf(payment.id);
+            unfinished.value = attemptOf(payment.id, actor);
           }}
           onChanged={reload}
         />
@@ -205,13 +215,10 @@ function Detail({ payment, answer, failure, busy, reload }: DetailProps) {
   );
 }
 
-/** The refund that a link asks to be made again. */
-function refundOfAddress(payment: PaymentDetail): DetailRefund | undefined {
-  const wanted = place.peek().searchParams.get('refund');
-  const refund = payment.refunds.find(({ id, status }) => id === wanted && status === 2);
-  return refund && may('refunds:create') && payment.refundable_amount !== '0.00'
-    ? refund
-    : undefined;
+/** The refund that a link asks to be made again, where that can be. */
+function failedRefund(payment: PaymentDetail, wanted: string): DetailRefund | undefined {
+  if (!may('refunds:create') || payment.refundable_amount === '0.00') return undefined;
+  return payment.refunds.find(({ id, status }) => id === wanted && status === 2);
 }
 
 const prefillOf = ({ amount, reason }: DetailRefund) => ({ amount, reason: reason ?? '' });

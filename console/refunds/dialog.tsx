@@ -4,9 +4,9 @@
  * was typed stays until the answer is final.
  */
 import { useSignal } from '@preact/signals';
-import type { RefObject } from 'preact';
 import { useEffect, useId, useRef } from 'preact/hooks';
 import { Failure, write } from '../api';
+import { isComposing } from '../keys';
 import { amountOf, fenOf, readAmount, yuan } from '../money';
 import {
   announce,
@@ -18,7 +18,7 @@ import {
   RequestId,
   useCountdown,
 } from '../parts';
-import { lacks } from '../session';
+import { lacks, session } from '../session';
 import { fill, texts } from '../texts';
 import type { PaymentDetail, Refund } from '../types';
 import { type Attempt, attemptOf, forgetAttempt, keepAttempt } from '../unfinished';
@@ -44,12 +44,16 @@ type View =
   | { name: 'form' }
   | { name: 'failed'; failure: Failure }
   | { name: 'notice'; text: string; canGoOn: boolean }
-  | { name: 'unknown'; attempt: Attempt; refundNo: string | undefined };
+  | { name: 'unknown'; attempt: Attempt; refundNo: string | undefined; failure?: Failure };
+
+/** Answers that were given after the refund had been looked for, so that they say what became of it. */
+const LOOKED_UP = [40401, 40900, 40901, 40902, 40904, 40908, 40909];
 
 /** Creates a refund of a payment. */
 export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
   const { refund: words, common } = texts.value;
-  const unfinished = useRef(attemptOf(payment.id));
+  const actor = session.value?.actor ?? '';
+  const unfinished = useRef(attemptOf(payment.id, actor));
   const max = useSignal(payment.refundable_amount);
   const amount = useSignal(unfinished.current?.amount ?? prefill?.amount ?? max.peek());
   const reason = useSignal(unfinished.current?.reason ?? prefill?.reason ?? '');
@@ -65,7 +69,12 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
   const maxChanged = useSignal(false);
   const amountField = useRef<HTMLInputElement>(null);
   const submitButton = useRef<HTMLButtonElement>(null);
+  const askButton = useRef<HTMLButtonElement>(null);
   const id = useId();
+
+  const shownFailure = 'failure' in view.value ? view.value.failure : undefined;
+  const limited = shownFailure?.code === 42900 ? shownFailure : undefined;
+  const wait = useCountdown(limited ? (limited.retryAfter ?? 60) : 0, limited);
 
   const read = readAmount(amount.value);
   const left = 'fen' in read ? fenOf(max.value) - read.fen : undefined;
@@ -89,7 +98,7 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
     unfinished.current = attempt;
     keepAttempt(payment.id, attempt);
     try {
-      const { key, ...body } = attempt;
+      const { key, actor: _, ...body } = attempt;
       const { data, headers } = await write<Refund>(
         'POST',
         `/payments/${payment.id}/refund`,
@@ -116,7 +125,8 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
 
   const refused = (failure: Failure, attempt: Attempt) => {
     if (failure.unknownOutcome) {
-      view.value = { name: 'unknown', attempt, refundNo: failure.text('refund_no') };
+      const refundNo = failure.text('refund_no');
+      view.value = { name: 'unknown', attempt, refundNo, failure };
       return;
     }
     // The session is renewed in another tab; then the same button sends the same key.
@@ -124,8 +134,10 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
       if (view.value.name !== 'unknown') view.value = { name: 'form' };
       return;
     }
-    // After a lost answer it stays unknown: nothing was looked up.
-    if (failure.code === 42900 && view.value.name === 'unknown') return;
+    if (view.value.name === 'unknown' && !LOOKED_UP.includes(failure.code)) {
+      view.value = { ...view.value, failure };
+      return;
+    }
     finish();
     if (failure.code === 40901) {
       max.value = failure.text('refundable_amount') ?? max.value;
@@ -147,8 +159,18 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
     }
   };
 
+  const close = () => {
+    // Its answer is on the way, and has to be seen.
+    if (sending.peek()) return;
+    if (view.value.name === 'unknown') onChanged();
+    // What was never unknown was not carried out.
+    else forgetAttempt(payment.id);
+    onClose();
+  };
+
   const submit = (event: Event) => {
     event.preventDefault();
+    if (wait > 0) return;
     checked.value = true;
     if (amountProblem !== '' || !('fen' in read)) {
       amountField.current?.focus();
@@ -162,13 +184,17 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
     maxChanged.value = false;
     const last = unfinished.current;
     const same = last && last.amount === wish.amount && last.reason === wish.reason;
-    send(same ? last : { ...wish, key: crypto.randomUUID(), refundable_amount: max.value });
+    send(same ? last : { ...wish, actor, key: crypto.randomUUID(), refundable_amount: max.value });
   };
 
   useEffect(() => {
     amountField.current?.focus();
     amountField.current?.select();
   }, []);
+  const shown = view.value;
+  useEffect(() => {
+    if (shown.name === 'unknown') askButton.current?.focus();
+  }, [shown.name]);
 
   const lead = (
     <Fill
@@ -176,13 +202,11 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
       number={<Identifier text={payment.payment_no} what={texts.value.detail.field.payment_no} />}
     />
   );
-  const shown = view.value;
-
   if (shown.name === 'unknown') {
-    const { attempt, refundNo } = shown;
+    const { attempt, refundNo, failure: last } = shown;
     const sum = <b class="money">{yuan(attempt.amount)}</b>;
     return (
-      <Dialog title={words.unknown} lead={lead} onClose={onClose}>
+      <Dialog title={words.unknown} lead={lead} onClose={close}>
         <div class="stack">
           <div role="alert">
             <p>
@@ -201,19 +225,24 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
             </p>
             <p>{words.askHint}</p>
           </div>
+          {last && !last.unknownOutcome && <RefundFailure failure={last} />}
+          {last && <RequestId failure={last} />}
           <div class="end">
-            <button type="button" onClick={onClose}>
+            <button type="button" onClick={close}>
               {common.close}
             </button>
             <button
               type="button"
               class="primary"
-              // The heading is not what somebody needs next.
-              ref={(button) => button?.focus()}
-              aria-disabled={sending.value}
-              onClick={() => send(attempt)}
+              ref={askButton}
+              aria-disabled={sending.value || wait > 0}
+              onClick={() => wait === 0 && send(attempt)}
             >
-              {sending.value ? words.submitting : words.ask}
+              {sending.value
+                ? words.submitting
+                : wait > 0
+                  ? fill(words.wait, { seconds: wait })
+                  : words.ask}
             </button>
           </div>
         </div>
@@ -223,7 +252,7 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
 
   if (shown.name === 'notice') {
     return (
-      <Dialog title={words.title} lead={lead} onClose={onClose}>
+      <Dialog title={words.title} lead={lead} onClose={close}>
         <div class="stack">
           <p role="alert">{shown.text}</p>
           <div class="end">
@@ -237,7 +266,7 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
                 {words.keyUsedNext}
               </button>
             )}
-            <button type="button" class="primary" onClick={onClose}>
+            <button type="button" class="primary" onClick={close}>
               {shown.canGoOn ? words.keyUsedLink : common.close}
             </button>
           </div>
@@ -261,8 +290,14 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
       : refusedReason
         ? texts.value.wrongValue || refusedReason.message
         : '';
+  const label =
+    'fen' in read && !tooMuch
+      ? fill(maxChanged.value ? words.submitStill : words.submit, {
+          amount: yuan(amountOf(read.fen)),
+        })
+      : words.submitPlain;
   return (
-    <Dialog title={words.title} lead={lead} onClose={onClose}>
+    <Dialog title={words.title} lead={lead} onClose={close}>
       {/* The API is asked about everything; what the browser would say of a field is not ours. */}
       <form onSubmit={submit} noValidate>
         <div class="field">
@@ -343,7 +378,7 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
               if (refusedReason) view.value = { name: 'form' };
             }}
             onKeyDown={(event) => {
-              if (event.key !== 'Enter' || event.isComposing) return;
+              if (event.key !== 'Enter' || isComposing(event)) return;
               event.preventDefault();
               if (!event.shiftKey) event.currentTarget.form?.requestSubmit();
             }}
@@ -359,47 +394,25 @@ export function RefundDialog({ payment, prefill, onClose, onChanged }: Props) {
         </div>
         {failure && <RefundFailure failure={failure} />}
         <div class="end">
-          <button type="button" onClick={onClose}>
+          <button type="button" onClick={close}>
             {common.cancel}
           </button>
-          <SubmitButton
-            buttonRef={submitButton}
-            limited={failure?.code === 42900 ? failure : undefined}
-            sending={sending.value}
-            text={
-              'fen' in read && !tooMuch
-                ? fill(words.submit, { amount: yuan(amountOf(read.fen)) })
-                : words.submitPlain
-            }
-          />
+          {/* The amount stands in the button, so that what is pressed is what is refunded. */}
+          <button
+            ref={submitButton}
+            type="submit"
+            class="primary"
+            aria-disabled={sending.value || wait > 0}
+          >
+            {sending.value
+              ? words.submitting
+              : wait > 0
+                ? fill(words.wait, { seconds: wait })
+                : label}
+          </button>
         </div>
       </form>
     </Dialog>
-  );
-}
-
-/** The amount stands in the button, so that what is pressed is what is refunded. */
-function SubmitButton(props: {
-  buttonRef: RefObject<HTMLButtonElement | null>;
-  limited: Failure | undefined;
-  sending: boolean;
-  text: string;
-}) {
-  const { buttonRef, limited, sending, text } = props;
-  const { refund: words } = texts.value;
-  const left = useCountdown(limited ? (limited.retryAfter ?? 60) : 0, limited);
-  return (
-    <button
-      ref={buttonRef}
-      type="submit"
-      class="primary"
-      aria-disabled={sending || left > 0}
-      onClick={(event) => {
-        if (left > 0) event.preventDefault();
-      }}
-    >
-      {sending ? words.submitting : left > 0 ? fill(words.wait, { seconds: left }) : text}
-    </button>
   );
 }
 
