@@ -243,6 +243,7 @@ export function Dialog({ title, lead, onClose, children, closable = true }: Dial
     // What is to be filled in or pressed, rather than the copy button in the head.
     element?.querySelector<HTMLElement>(FIRST)?.focus();
     return () => {
+      dialog.current = null;
       element?.close();
       if (opener instanceof HTMLElement && opener.isConnected) opener.focus();
     };
@@ -251,9 +252,20 @@ export function Dialog({ title, lead, onClose, children, closable = true }: Dial
     <dialog
       ref={dialog}
       aria-labelledby={heading}
+      onKeyDown={(event) => {
+        // A key that is held down must not press what its first stroke has brought up.
+        if (event.key === 'Enter' && event.repeat) event.preventDefault();
+        if (event.key !== 'Escape' || event.isComposing) return;
+        // Browsers close a dialogue by a second Escape, whatever `cancel` says.
+        event.preventDefault();
+        if (closable) onClose();
+      }}
       onCancel={(event) => {
         event.preventDefault();
         if (closable) onClose();
+      }}
+      onClose={(event) => {
+        if (dialog.current && event.target === dialog.current) dialog.current.showModal();
       }}
     >
       <h2 id={heading}>{title}</h2>
@@ -266,7 +278,6 @@ export function Dialog({ title, lead, onClose, children, closable = true }: Dial
 /** Counts seconds down to 0, and anew where `of` changes. */
 export function useCountdown(seconds: number, of?: unknown): number {
   const left = useSignal(Math.ceil(seconds));
-  // biome-ignore lint/correctness/useExhaustiveDependencies: what it counts for starts it anew
   useEffect(() => {
     left.value = Math.ceil(seconds);
     const timer = setInterval(() => {

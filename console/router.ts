@@ -12,10 +12,17 @@ export const returned = signal(false);
 
 const api = 'navigation' in window ? window.navigation : undefined;
 
+/** While it is true, the page is not left by the history: something is being sent one by one. */
+export const held = signal(false);
+
 /** Follows links within the console from now on. `rendered` resolves when the page of a new place is shown. */
 export function startRouter(rendered: () => Promise<void>): void {
   api?.addEventListener('navigate', (event) => {
     const url = new URL(event.destination.url);
+    if (held.peek() && event.cancelable && !event.hashChange) {
+      event.preventDefault();
+      return;
+    }
     if (!event.canIntercept || event.hashChange || event.downloadRequest !== null) return;
     if (event.formData || event.navigationType === 'reload' || !isPage(url)) return;
     event.intercept({

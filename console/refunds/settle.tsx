@@ -8,6 +8,7 @@ import { Failure, write } from '../api';
 import { count } from '../format';
 import { amountOf, sumOf, yuan } from '../money';
 import { Dialog, Fill, Forbidden, failureText, Identifier, Money } from '../parts';
+import { held } from '../router';
 import { lacks } from '../session';
 import { fill, texts } from '../texts';
 import type { ListedRefund } from '../types';
@@ -146,6 +147,17 @@ function useRun(refunds: ListedRefund[], status: 1 | 2) {
   };
   // Whoever leaves the page has stopped.
   useEffect(() => stop, []);
+  const isRunning = halt.value === undefined;
+  useEffect(() => {
+    if (!isRunning) return;
+    const ask = (event: Event) => event.preventDefault();
+    held.value = true;
+    addEventListener('beforeunload', ask);
+    return () => {
+      held.value = false;
+      removeEventListener('beforeunload', ask);
+    };
+  }, [isRunning]);
 
   const keep = (id: string, outcome: Outcome) => {
     outcomes.value = new Map(outcomes.peek()).set(id, outcome);
