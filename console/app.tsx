@@ -2,11 +2,21 @@
 import { computed, useSignal } from '@preact/signals';
 import type { ComponentChildren, ComponentType } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
-import { expired } from './api';
+import { expired, Failure } from './api';
 import { useAttentionCount, waiting } from './attention/count';
 import { PersonIcon, ThemeIcon } from './icons';
 import { keysOn, switchKeys, useKeys } from './keys';
-import { Announcements, Bar, Dialog, NotReady, pair, ReadFailure, Tooltip } from './parts';
+import {
+  Announcements,
+  announce,
+  Bar,
+  Dialog,
+  failureText,
+  NotReady,
+  pair,
+  ReadFailure,
+  Tooltip,
+} from './parts';
 import { ExportPanel } from './payments/export';
 import { PaymentListPage } from './payments/list';
 import { Search, SearchPage } from './payments/search';
@@ -23,16 +33,52 @@ function later<P extends object>(load: () => Promise<ComponentType<P>>): Compone
   let loaded: ComponentType<P> | undefined;
   return function Later(props: P) {
     const isLoaded = useSignal(loaded !== undefined);
-    useEffect(() => {
-      if (isLoaded.peek()) return;
-      load().then((page) => {
-        loaded = page;
+    const failed = useSignal(false);
+    const get = async () => {
+      failed.value = false;
+      try {
+        loaded = await load();
         isLoaded.value = true;
-      });
-    }, [isLoaded]);
+      } catch {
+        // After a deployment the files of the page that is open are gone: the new page has others. Once only.
+        if (reloadOnce()) return;
+        failed.value = true;
+      }
+    };
+    useEffect(() => {
+      if (!isLoaded.peek()) get();
+    }, []);
     const Page = isLoaded.value ? loaded : undefined;
-    return Page ? <Page {...props} /> : <p class="muted">{texts.value.common.loading}</p>;
+    if (Page) return <Page {...props} />;
+    if (!failed.value) return <p class="muted">{texts.value.common.loading}</p>;
+    return (
+      <Bar
+        tone="warning"
+        alert
+        actions={
+          <button type="button" onClick={get}>
+            {texts.value.common.retry}
+          </button>
+        }
+      >
+        {texts.value.state.failedFirst}
+      </Bar>
+    );
   };
+}
+
+/** Loads the page anew, unless that was tried here, there is no network, or something is being typed. */
+function reloadOnce(): boolean {
+  const state: unknown = history.state;
+  const isTried = typeof state === 'object' && state !== null && 'reloaded' in state;
+  if (isTried || !navigator.onLine) return false;
+  if (document.querySelector('dialog[open]')) {
+    dispatchEvent(new Event('console:new-version'));
+    return false;
+  }
+  history.replaceState({ reloaded: true }, '');
+  location.reload();
+  return true;
 }
 
 /** Behind the first rows, which it must not delay. */
@@ -41,8 +87,10 @@ const DETAIL_AHEAD_MS = 1_000;
 const DETAIL = /^\/console\/payments\/([^/]+)$/;
 
 const loadDetail = async () => (await import('./payments/detail')).PaymentDetailPage;
+/** Ahead of its use, which says what went wrong. */
+const fetchDetail = () => loadDetail().catch(() => {});
 // A link to a payment needs it as soon as the session is known.
-if (DETAIL.test(path.peek())) loadDetail();
+if (DETAIL.test(path.peek())) fetchDetail();
 
 const PaymentDetailPage = later(loadDetail);
 const RefundListPage = later(async () => (await import('./refunds/list')).RefundListPage);
@@ -53,7 +101,7 @@ const StatisticsPage = later(async () => (await import('./statistics/statistics'
 function Page() {
   const at = path.value;
   const id = DETAIL.exec(at)?.[1];
-  if (id) return <PaymentDetailPage key={id} id={decodeURIComponent(id)} />;
+  if (id) return <PaymentDetailPage key={id} id={id} />;
   if (at === '/console' || at === '/console/payments') return <PaymentListPage />;
   if (at === '/console/refunds') return <RefundListPage />;
   if (at === '/console/attention') return <AttentionPage />;
@@ -93,7 +141,7 @@ export function App() {
   // What is most often opened from a list is there before the click.
   useEffect(() => {
     if (!session.value) return;
-    const timer = setTimeout(loadDetail, DETAIL_AHEAD_MS);
+    const timer = setTimeout(fetchDetail, DETAIL_AHEAD_MS);
     return () => clearTimeout(timer);
   }, [session.value]);
 
@@ -202,7 +250,10 @@ function TopBar() {
             >
               {nav.keys}
             </button>
-            <button type="button" onClick={signOut}>
+            <button
+              type="button"
+              onClick={() => signOut().catch((error: unknown) => announce(failedText(error)))}
+            >
               {nav.signOut}
             </button>
           </div>
@@ -229,6 +280,11 @@ function AttentionLink() {
       )}
     </>
   );
+}
+
+function failedText(error: unknown): string {
+  if (!(error instanceof Failure)) throw error;
+  return failureText(error);
 }
 
 function Help({ onClose }: { onClose: () => void }) {

@@ -35,12 +35,21 @@ export function zone(): string {
   return session.value?.time_zone ?? 'Asia/Shanghai';
 }
 
+const SIGNED_IN = 'signed in';
+const SIGNED_OUT = 'signed out';
+
+/** Why a link did not sign in. */
+export const linkFailure = signal<Failure | undefined>(undefined);
+
 /** One tab tells the others that somebody signed in or out. */
 const channel = new BroadcastChannel('console-session');
 
 /** Finds out who is signed in, signs in by a link, and listens to the other tabs. */
 export async function startSession(): Promise<void> {
-  channel.addEventListener('message', () => ask());
+  channel.addEventListener('message', ({ data }) => {
+    if (data === SIGNED_OUT) become(null);
+    else ask();
+  });
   addEventListener('hashchange', () => signInByLink());
   // A cookie may have been renewed where no message of ours came from.
   addEventListener('focus', () => {
@@ -54,8 +63,9 @@ async function signInByLink(): Promise<boolean> {
   if (token === undefined) return false;
   history.replaceState(history.state, '', location.pathname + location.search);
   try {
-    await signIn(decodeURIComponent(token));
-  } catch {
+    await signIn(token);
+  } catch (error) {
+    if (error instanceof Failure) linkFailure.value = error;
     session.value = session.peek() ?? null;
     return session.peek() !== null;
   }
@@ -67,7 +77,7 @@ export async function signIn(token: string): Promise<void> {
   const body = { token: token.trim() };
   const { data } = await write<Session>('POST', '/console/session', body, { once: true });
   become(data);
-  channel.postMessage('signed in');
+  channel.postMessage(SIGNED_IN);
 }
 
 /** Asks the API again whose session it is. */
@@ -84,15 +94,16 @@ export async function ask(): Promise<void> {
   }
 }
 
-function become(next: Session): void {
-  if (session.peek() && session.peek()?.actor !== next.actor) forgetAll();
+function become(next: Session | null): void {
+  if (session.peek()?.actor !== next?.actor) forgetAll();
   session.value = next;
-  sessionRenewed();
+  if (next) sessionRenewed();
 }
 
-/** Ends the session of this browser. The token itself lives until its end. */
+/** Ends the session of this browser, in all its tabs. The token itself lives until its end. Throws Failure. */
 export async function signOut(): Promise<void> {
   const { data } = await write<{ logout_url?: string | null } | null>('DELETE', '/console/session');
-  channel.postMessage('signed out');
+  channel.postMessage(SIGNED_OUT);
+  become(null);
   location.assign(data?.logout_url ?? '/console/signed-out');
 }

@@ -4,7 +4,7 @@ import { useEffect } from 'preact/hooks';
 import { Failure, get } from './api';
 import { failureText } from './parts';
 import { place } from './router';
-import { session, signIn } from './session';
+import { linkFailure, session, signIn } from './session';
 import { texts } from './texts';
 
 /** The page to sign in, at whatever address it was that needs it. */
@@ -12,7 +12,8 @@ export function SignIn() {
   const { session: words } = texts.value;
   const provider = useSignal(false);
   const token = useSignal('');
-  const problem = useSignal('');
+  const { value: link } = linkFailure;
+  const problem = useSignal(link ? textOf(link) : '');
   const busy = useSignal(false);
   useEffect(() => {
     document.title = `${words.title} · ${texts.value.title}`;
@@ -35,9 +36,7 @@ export function SignIn() {
       await signIn(token.value);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      if (error.code === 40100) problem.value = words.wrong;
-      else if (error.code === 40000) problem.value = reasonOf(error);
-      else problem.value = failureText(error);
+      problem.value = textOf(error);
     } finally {
       busy.value = false;
     }
@@ -85,9 +84,11 @@ export function SignIn() {
   );
 }
 
-/** Why a token cannot be kept in a cookie. */
-function reasonOf(failure: Failure): string {
+/** Why a token did not sign in. */
+function textOf(failure: Failure): string {
   const { session: words } = texts.value;
+  if (failure.code === 40100) return words.wrong;
+  if (failure.code !== 40000) return failureText(failure);
   const [problem] = failure.errors;
   if (problem?.path === 'token') return words.tooLarge;
   return problem === undefined ? words.wrong : words.insecure;
