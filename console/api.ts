@@ -96,7 +96,9 @@ interface Options {
 /** GET. Throws Failure, or an AbortError where `signal` was aborted. */
 export function get<T>(path: string, options: Options = {}): Promise<Answer<T>> {
   return withSession(options, async () => {
-    const answer = await send<T>('GET', path, options);
+    const fresh = options.fresh || Date.now() < (changed.get(path) ?? 0);
+    const answer = await send<T>('GET', path, { ...options, fresh });
+    if (options.fresh) noteChange(path);
     remember(path, answer);
     return answer;
   });
@@ -154,7 +156,19 @@ export function write<T>(
   body?: object,
   { headers = {}, ...options }: Options & { headers?: Record<string, string> } = {},
 ): Promise<Answer<T>> {
+  const payment = /^\/payments\/\d+/.exec(path)?.[0];
+  if (payment) noteChange(payment);
   return send<T>(method, path, options, body, headers);
+}
+
+/** Until when a path is read past the API's cache: it may serve an older detail for about a minute after a change. */
+const changed = new Map<string, number>();
+const CACHE_DELAY_MS = 120_000;
+
+function noteChange(path: string): void {
+  changed.delete(path);
+  changed.set(path, Date.now() + CACHE_DELAY_MS);
+  dropOldest(changed);
 }
 
 async function send<T>(
@@ -233,9 +247,13 @@ const answers = new Map<string, Answer<unknown>>();
 function remember(path: string, answer: Answer<unknown>): void {
   answers.delete(path);
   answers.set(path, answer);
-  for (const oldest of answers.keys()) {
-    if (answers.size <= KEPT) break;
-    answers.delete(oldest);
+  dropOldest(answers);
+}
+
+function dropOldest(map: Map<string, unknown>): void {
+  for (const oldest of map.keys()) {
+    if (map.size <= KEPT) break;
+    map.delete(oldest);
   }
 }
 

@@ -65,14 +65,18 @@ function presetRanges(today: string) {
 }
 
 /**
- * A range of created_at: today, yesterday, …, or two dates. A `required` one cannot be taken away: where the
- * address has none it is the last thirty days.
+ * A range of created_at: today, yesterday, …, or two dates. One that is `required` cannot be taken away: it is
+ * what the page shows, where the address says less.
  */
-export function DayRange({ legend, required = false }: { legend: string; required?: boolean }) {
+export function DayRange(props: {
+  legend: string;
+  required?: { start_time: string; end_time: string };
+}) {
+  const { legend, required } = props;
   const { list } = texts.value;
   const ranges = presetRanges(day(Date.now(), zone()));
-  const [start, end] = [parameter('start_time'), parameter('end_time')];
-  const [from, to] = required && !start && !end ? ranges.month : [start, end];
+  const from = required?.start_time ?? parameter('start_time');
+  const to = required?.end_time ?? parameter('end_time');
   const isChosen = ([first, last]: readonly [string, string]) => from === first && to === last;
   const isPreset = Object.values(ranges).some(isChosen);
   const custom = useSignal((from !== undefined || to !== undefined) && !isPreset);
@@ -83,6 +87,12 @@ export function DayRange({ legend, required = false }: { legend: string; require
     if (isChosen([first, last]) && !required)
       changeQuery({ start_time: undefined, end_time: undefined });
     else changeQuery({ start_time: first, end_time: last });
+  };
+  // While a year is being typed, it is 0002, 0020 and 0202 first.
+  const change = (end: { start_time: string } | { end_time: string }) => {
+    if (Object.values(end).every((date) => date === '' || date >= '1970')) {
+      changeQuery({ start_time: from, end_time: to, ...end });
+    }
   };
   useKeys({ t: () => choose(ranges.today) });
 
@@ -123,7 +133,7 @@ export function DayRange({ legend, required = false }: { legend: string; require
               type="date"
               value={from?.slice(0, 10) ?? ''}
               max={to?.slice(0, 10)}
-              onChange={(event) => changeQuery({ start_time: event.currentTarget.value })}
+              onChange={(event) => change({ start_time: event.currentTarget.value })}
             />
           </div>
           <div class="field">
@@ -133,7 +143,7 @@ export function DayRange({ legend, required = false }: { legend: string; require
               type="date"
               value={to?.slice(0, 10) ?? ''}
               min={from?.slice(0, 10)}
-              onChange={(event) => changeQuery({ end_time: event.currentTarget.value })}
+              onChange={(event) => change({ end_time: event.currentTarget.value })}
             />
           </div>
           {/* A date field follows the browser's language; this is how it is read. */}

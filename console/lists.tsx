@@ -57,7 +57,16 @@ export function useRows(rows: { id: string }[] | undefined) {
 export function openRow(event: MouseEvent & { currentTarget: HTMLElement }): void {
   const selecting = getSelection()?.isCollapsed === false;
   if (event.target instanceof Element && event.target.closest('a, button, input, label')) return;
-  if (!selecting) event.currentTarget.querySelector('a')?.click();
+  if (selecting) return;
+  const link = event.currentTarget.querySelector('a');
+  if (link && (event.ctrlKey || event.metaKey)) open(link.href, '_blank', 'noopener');
+  else link?.click();
+}
+
+/** The size that the address asks for, or the usual one: what the API refuses must not make a million rows here. */
+export function skeletonRows(size: string): number {
+  const rows = Number(size);
+  return Number.isInteger(rows) && 1 <= rows && rows <= 100 ? rows : 50;
 }
 
 /** A link to another page of a list; without an address where there is no such page. */

@@ -6,6 +6,8 @@ import { type Answer, Failure, get, remembered } from './api';
 export interface Resource<T> {
   /** The newest answer. While another address is loading, the one of the address before. */
   answer: Answer<T> | undefined;
+  /** Whether the answer is of an address before. */
+  isOther: boolean;
   failure: Failure | undefined;
   busy: boolean;
   /** Asks again, past the API's cache. Resolves when the answer is there. */
@@ -14,7 +16,17 @@ export interface Resource<T> {
   renew: () => Promise<void>;
 }
 
-type State<T> = Omit<Resource<T>, 'reload' | 'renew'> & { path: string };
+interface State<T> {
+  path: string;
+  answer: (Answer<T> & { path: string }) | undefined;
+  failure: Failure | undefined;
+  busy: boolean;
+}
+
+function lastOf<T>(path: string): State<T>['answer'] {
+  const answer = remembered<T>(path);
+  return answer && { ...answer, path };
+}
 
 /**
  * Gets a path, and again where it changes. The answer of the last time is shown at once and renewed behind it.
@@ -28,7 +40,7 @@ export function useGet<T>(path: string): Resource<T> {
   const shown: State<T> =
     state?.path === path
       ? state
-      : { path, answer: remembered<T>(path) ?? state?.answer, failure: undefined, busy: true };
+      : { path, answer: lastOf<T>(path) ?? state?.answer, failure: undefined, busy: true };
 
   const load = useCallback(
     async (fresh: boolean) => {
@@ -38,7 +50,7 @@ export function useGet<T>(path: string): Resource<T> {
       const keep = (change: Partial<State<T>>) =>
         setState((last) => ({
           path,
-          answer: remembered<T>(path) ?? last?.answer,
+          answer: lastOf<T>(path) ?? last?.answer,
           // It stays in sight until an answer is there.
           failure: last?.path === path ? last.failure : undefined,
           busy: false,
@@ -47,7 +59,8 @@ export function useGet<T>(path: string): Resource<T> {
       keep({ busy: true });
       try {
         const answer = await get<T>(path, { signal: controller.signal, fresh });
-        if (running.current === controller) keep({ answer, failure: undefined });
+        if (running.current === controller)
+          keep({ answer: { ...answer, path }, failure: undefined });
       } catch (error) {
         if (running.current !== controller || controller.signal.aborted) return;
         if (!(error instanceof Failure)) throw error;
@@ -61,20 +74,20 @@ export function useGet<T>(path: string): Resource<T> {
     load(false);
   }, [load]);
   useEffect(() => () => running.current?.abort(), []);
-  const failed = state?.failure !== undefined;
   useEffect(() => {
-    if (!failed) return;
     const again = () => load(false);
     addEventListener('console:online', again);
     return () => removeEventListener('console:online', again);
-  }, [failed, load]);
+  }, [load]);
 
   const renew = useCallback(async () => {
     const before = running.current;
     const answer = await get<T>(path, { once: true }).catch(() => undefined);
     // What was asked meanwhile is newer.
     if (answer === undefined || running.current !== before) return;
-    setState({ path, answer, failure: undefined, busy: false });
+    setState({ path, answer: { ...answer, path }, failure: undefined, busy: false });
   }, [path]);
-  return { ...shown, reload: useCallback(() => load(true), [load]), renew };
+  const { answer, failure, busy } = shown;
+  const isOther = answer !== undefined && answer.path !== path;
+  return { answer, isOther, failure, busy, reload: useCallback(() => load(true), [load]), renew };
 }

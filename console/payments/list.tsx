@@ -5,7 +5,7 @@ import { get } from '../api';
 import { changeQuery, DayRange, FilterBar, parameter, Toggles } from '../filters';
 import { count, offset } from '../format';
 import { useKeys } from '../keys';
-import { openRow, PageLink, useRows, WrongAddress } from '../lists';
+import { openRow, PageLink, skeletonRows, useRows, WrongAddress } from '../lists';
 import { yuan } from '../money';
 import {
   Bar,
@@ -48,9 +48,10 @@ export function PaymentListPage() {
   const query = Object.fromEntries(place.value.searchParams);
   const size = query.size ?? DEFAULT_SIZE;
   const path = withQuery('/payments', { ...query, size });
-  const { answer, failure, busy, reload } = useGet<PaymentPage>(path);
+  const { answer, isOther, failure, busy, reload } = useGet<PaymentPage>(path);
   const page = Number(query.page ?? 1);
-  const data = answer?.data;
+  // After a failure the rows of another filter would be taken for those of this one.
+  const data = failure && isOther ? undefined : answer?.data;
   const pages = Math.max(1, Math.ceil((data?.total ?? 0) / Number(size)));
   const filtered = FILTERS.some((name) => query[name]);
 
@@ -59,11 +60,11 @@ export function PaymentListPage() {
   }, [list, title]);
   useEffect(() => {
     const href = place.peek().pathname + place.peek().search;
-    if (data) listed.value = { href, ids: data.list.map(({ id }) => id) };
-  }, [data]);
+    if (data && !isOther) listed.value = { href, ids: data.list.map(({ id }) => id) };
+  }, [data, isOther]);
 
   const hrefOf = (to: number) => {
-    if (!(1 <= to && to <= pages) || to === page) return undefined;
+    if (!Number.isInteger(to) || !(1 <= to && to <= pages) || to === page) return undefined;
     const { cursor: _, ...kept } = query;
     return withQuery('/console/payments', { ...kept, page: to === 1 ? undefined : String(to) });
   };
@@ -117,7 +118,7 @@ export function PaymentListPage() {
               <option key={one}>{one}</option>
             ))}
           </select>
-          {may('payments:export') && data && data.total > 0 && (
+          {may('payments:export') && data && !isOther && data.total > 0 && (
             <ExportButton query={query} total={data.total} />
           )}
         </div>
@@ -125,11 +126,14 @@ export function PaymentListPage() {
       {data?.total === 0 && !busy ? (
         <Nothing filtered={filtered} />
       ) : (
-        (data || busy) && <Rows rows={data?.list} busy={busy} size={Number(size)} />
+        (data || busy) && <Rows rows={data?.list} busy={busy} size={skeletonRows(size)} />
+      )}
+      {data && data.list.length === 0 && data.total > 0 && !busy && (
+        <p class="nothing muted">{fill(list.beyond, { count: count(pages) })}</p>
       )}
       {data && data.total > Number(size) && (
         <nav class="pager" aria-label={list.pager}>
-          <PageLink href={hrefOf(page - 1)} text={list.previous} keys="[" />
+          <PageLink href={hrefOf(Math.min(page - 1, pages))} text={list.previous} keys="[" />
           <input
             key={page}
             type="text"
@@ -137,7 +141,11 @@ export function PaymentListPage() {
             aria-label={list.page}
             defaultValue={String(page)}
             onKeyDown={(event) => {
-              if (event.key === 'Enter') goPage(Number(event.currentTarget.value));
+              if (event.key !== 'Enter') return;
+              const typed = Math.trunc(Number(event.currentTarget.value)) || page;
+              const to = Math.min(Math.max(typed, 1), pages);
+              event.currentTarget.value = String(to);
+              goPage(to);
             }}
           />
           <span>{fill(list.pages, { count: count(pages) })}</span>

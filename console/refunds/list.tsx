@@ -8,7 +8,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import { changeQuery, DayRange, FilterBar, parameter, Toggles } from '../filters';
 import { count, offset } from '../format';
 import { useKeys } from '../keys';
-import { openRow, PageLink, useRows, WrongAddress } from '../lists';
+import { openRow, PageLink, skeletonRows, useRows, WrongAddress } from '../lists';
 import { amountOf, sumOf, yuan } from '../money';
 import {
   Fill,
@@ -41,10 +41,11 @@ export function RefundListPage() {
   const { work, list, title } = texts.value;
   const query = Object.fromEntries(place.value.searchParams);
   const size = query.size ?? DEFAULT_SIZE;
-  const { answer, failure, busy, reload } = useGet<RefundList>(
+  const { answer, isOther, failure, busy, reload } = useGet<RefundList>(
     withQuery('/refunds', { ...query, size }),
   );
-  const data = answer?.data;
+  // After a failure the refunds of another filter would be taken, and settled, for those of this one.
+  const data = failure && isOther ? undefined : answer?.data;
 
   useEffect(() => {
     document.title = `${work.title} · ${title}`;
@@ -96,7 +97,7 @@ export function RefundListPage() {
             key={place.value.search}
             rows={data?.list}
             busy={busy}
-            size={Number(size)}
+            size={skeletonRows(size)}
             reload={reload}
           />
         )

@@ -51,7 +51,7 @@ export function StatisticsPage() {
     <>
       <h1 tabIndex={-1}>{statistics.title}</h1>
       <div class="filters screen-only">
-        <DayRange legend={statistics.range} required />
+        <DayRange legend={statistics.range} required={range} />
       </div>
       <p class="print-only">
         {fill(texts.value.list.chosen, { from: shown.start_time, to: shown.end_time })}
