@@ -4,7 +4,7 @@
  */
 import { useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
+import { useCallback, useEffect, useRef } from 'preact/hooks';
 import { count, dateTime } from '../format';
 import { SHAPES } from '../icons';
 import { amountOf, sumOf, yuan } from '../money';
@@ -47,10 +47,15 @@ export function AttentionPage() {
   useEffect(() => {
     if (data) noteAttention(data);
   }, [data]);
-  useEveryMinute(renew);
+  // A dialogue in a row would go with its row, and what is typed in it, too.
+  const renewUnseen = useCallback(
+    async () => (document.querySelector('dialog[open]') ? undefined : renew()),
+    [renew],
+  );
+  useEveryMinute(renewUnseen);
   // What was sent again is over in seconds, mostly.
   const moving = data?.refunds.filter(({ refund }) => isMoving(refund)) ?? [];
-  useWatch(moving.length > 0, moving.map(({ refund }) => refund.id).join(), renew);
+  useWatch(moving.length > 0, moving.map(({ refund }) => refund.id).join(), renewUnseen);
 
   const dismissed = async (count: number | undefined) => {
     dismissing.value = undefined;

@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { get } from '../api';
-import { offset } from '../format';
+import { offset, offset } from '../format';
 import { SearchIcon } from '../icons';
 import { useKeys } from '../keys';
 import { Fill, Foreign, Identifier, Money, PaymentStatus, ReadFailure, Time } from '../parts';
@@ -29,12 +29,15 @@ export function Search() {
   const find = async (event: Event) => {
     event.preventDefault();
     const number = box.current?.value.trim() ?? '';
+    const from = place.peek();
     if (number === '' || busy.value) return;
     busy.value = true;
     // The next number can be pasted over it.
     box.current?.select();
     try {
       const found = await get<Lookup>(pathOf(number)).catch(() => undefined);
+      // Whoever has gone on, or is typing in a dialogue, is not carried away by a late answer.
+      if (place.peek() !== from || document.querySelector('dialog[open]')) return;
       const [only, ...others] = found?.data.list ?? [];
       // What went wrong, none and several are shown by the page.
       if (only && others.length === 0) go(`/console/payments/${only.payment.id}`);

@@ -1,5 +1,6 @@
 /** The timeline of a payment, as it is shown. */
 import type { ComponentChildren } from 'preact';
+import { offset } from '../format';
 import {
   CallbackStatus,
   explained,
@@ -9,6 +10,7 @@ import {
   RefundStatus,
   Time,
 } from '../parts';
+import { zone } from '../session';
 import { fill, texts } from '../texts';
 import type { GatewayLog, PaymentDetail, RefundEvent } from '../types';
 import { type Entry, timelineOf } from './timeline';
@@ -28,7 +30,9 @@ export function Timeline({
     (log && log.requests_total > log.requests.length);
   return (
     <section class="card" aria-labelledby="timeline">
-      <h2 id="timeline">{detail.timeline}</h2>
+      <h2 id="timeline">
+        {detail.timeline} <span class="muted small">{offset(zone())}</span>
+      </h2>
       <ol class="timeline">
         {timelineOf(payment, log).map((entry) => (
           <li key={keyOf(entry)} data-kind={entry.kind}>

@@ -11,11 +11,13 @@ import {
   announce,
   Dialog,
   explained,
+  Forbidden,
   failureText,
   Identifier,
   pair,
   RefundStatus,
   RequestId,
+  useCountdown,
 } from '../parts';
 import { lacks, may } from '../session';
 import { fill, texts } from '../texts';
@@ -124,6 +126,7 @@ function Call(props: {
     <button
       type="button"
       data-tip={tip}
+      aria-description={tip}
       aria-disabled={busy.value}
       onClick={async () => {
         if (busy.peek()) return;
@@ -273,7 +276,7 @@ function Write(props: {
 
   const onSubmit = async (event: Event) => {
     event.preventDefault();
-    if (busy.peek()) return;
+    if (busy.peek() || wait > 0) return;
     missing.value = asked.find(({ name }) => !values.value[name]?.trim())?.name;
     if (missing.value !== undefined) {
       document.getElementById(`${id}-${missing.value}`)?.focus();
@@ -293,14 +296,22 @@ function Write(props: {
       if (!(error instanceof Failure)) throw error;
       // Signing in again is asked for over this dialogue; what was typed stays.
       if (error.code !== 40100) failure.value = error;
-      if (error.code === 40300) lacks(error.text('required_scope') ?? '');
-      if ([40401, 40402, 40901, 40903, 40906, 40907, 40910].includes(error.code)) await onChanged();
     } finally {
       busy.value = false;
     }
   };
+  // A refusal says that the refund is not as shown. It is renewed when that was read: the row may go, and this with it.
+  const close = async () => {
+    if (busy.peek()) return;
+    onClose();
+    if (!problem) return;
+    if (problem.code === 40300) lacks(problem.text('required_scope') ?? '');
+    await onChanged();
+  };
 
   const problem = failure.value;
+  const limited = problem?.code === 42900 ? problem : undefined;
+  const wait = useCountdown(limited ? (limited.retryAfter ?? 60) : 0, limited);
   return (
     <Dialog
       title={title}
@@ -310,7 +321,7 @@ function Write(props: {
           <b class="money">{yuan(refund.amount)}</b> <RefundStatus status={refund.status} />
         </>
       }
-      onClose={onClose}
+      onClose={close}
     >
       <form onSubmit={onSubmit} noValidate>
         <p>{text}</p>
@@ -326,7 +337,8 @@ function Write(props: {
             }}
           />
         ))}
-        {problem && (
+        {problem?.code === 40300 && <Forbidden failure={problem} />}
+        {problem && problem.code !== 40300 && (
           <div class="field-error" role="alert">
             <p>
               {problem.unknownOutcome
@@ -349,11 +361,15 @@ function Write(props: {
           </div>
         )}
         <div class="end">
-          <button type="button" onClick={onClose}>
+          <button type="button" onClick={close}>
             {common.cancel}
           </button>
-          <button type="submit" class="primary" aria-disabled={busy.value}>
-            {typeof submit === 'string' ? submit : submit(values.value)}
+          <button type="submit" class="primary" aria-disabled={busy.value || wait > 0}>
+            {wait > 0
+              ? fill(texts.value.refund.wait, { seconds: wait })
+              : typeof submit === 'string'
+                ? submit
+                : submit(values.value)}
           </button>
         </div>
       </form>
