@@ -341,7 +341,7 @@ test('says which scope is missing, and takes the action away', async ({ world })
   await world.signIn(page, await world.token({ scopes: ['payments:read'] }));
   await submitButton(page).click();
   await says(page, '缺少权限 refunds:create');
-  await says(page, `请联系管理员为您的账号 ${world.actor} 授予此权限`);
+  await says(page, `请联系管理员为账号 ${world.actor} 授予此权限`);
   await page.getByRole('button', { name: '取消', exact: true }).click();
   await says(page, '可退 ¥100.00');
   expect(await page.getByRole('button', { name: '退款', exact: true }).count()).toBe(0);

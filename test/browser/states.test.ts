@@ -271,7 +271,7 @@ describe('a read that fails', () => {
   test('for want of a scope says which, and whom to ask', async ({ world }) => {
     const page = await world.openConsole({ scopes: ['refunds:create'] });
     await page.getByRole('alert').getByText('缺少权限 payments:read').waitFor();
-    await says(page, `请联系管理员为您的账号 ${world.actor} 授予此权限`);
+    await says(page, `请联系管理员为账号 ${world.actor} 授予此权限`);
     world.allowProblems(/status of 403/);
   });
 

@@ -274,7 +274,7 @@ describe('what needs a person', () => {
     const entry = page
       .getByRole('listitem')
       .filter({ has: page.locator(`a[href="/console/payments/${payment.id}"]`) });
-    await says(page, '为商户账户充值，再「重新发送」；充值后系统也会自动重试。');
+    await says(page, '为商户账户充值，再“重新发送”；充值后系统也会自动重试。');
     await world.simulator.ask('PUT', '/topup');
     // WeChat is sent one request a minute.
     await world.sql.query(
