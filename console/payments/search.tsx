@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { get } from '../api';
-import { offset, offset } from '../format';
+import { offset } from '../format';
 import { SearchIcon } from '../icons';
 import { useKeys } from '../keys';
 import { Fill, Foreign, Identifier, Money, PaymentStatus, ReadFailure, Time } from '../parts';
