@@ -6,6 +6,8 @@ import { type ReadonlySignal, signal } from '@preact/signals';
 
 /** An answer with data. */
 export interface Answer<T> {
+  /** What was asked. */
+  path: string;
   data: T;
   headers: Headers;
   /** When it came, in milliseconds since the epoch. */
@@ -97,11 +99,24 @@ interface Options {
 export function get<T>(path: string, options: Options = {}): Promise<Answer<T>> {
   return withSession(options, async () => {
     const fresh = options.fresh || Date.now() < (changed.get(path) ?? 0);
-    const answer = await send<T>('GET', path, { ...options, fresh });
+    const early = (await ahead.get(path)) as Answer<T> | undefined;
+    ahead.delete(path);
+    const answer = early ?? (await send<T>('GET', path, { ...options, fresh }));
     if (options.fresh) noteChange(path);
     remember(path, answer);
     return answer;
   });
+}
+
+/** Answers that are on their way before anything asks for them. */
+const ahead = new Map<string, Promise<Answer<unknown> | undefined>>();
+
+/** Asks before the page is there that will need it; nobody is told what goes wrong. */
+export function askAhead(path: string): void {
+  ahead.set(
+    path,
+    send('GET', path, { once: true }).catch(() => undefined),
+  );
 }
 
 /** Asks, and where the session is at its end, asks again when somebody has signed in. */
@@ -202,7 +217,7 @@ async function send<T>(
   const answer = read(text);
   if (answer?.code === 0) {
     // What the API answers is checked by its own tests against the document that this type comes from.
-    return { data: answer.data as T, headers: response.headers, at: Date.now() };
+    return { path, data: answer.data as T, headers: response.headers, at: Date.now() };
   }
   throw failureOf(response, answer, options.once);
 }

@@ -18,14 +18,9 @@ export interface Resource<T> {
 
 interface State<T> {
   path: string;
-  answer: (Answer<T> & { path: string }) | undefined;
+  answer: Answer<T> | undefined;
   failure: Failure | undefined;
   busy: boolean;
-}
-
-function lastOf<T>(path: string): State<T>['answer'] {
-  const answer = remembered<T>(path);
-  return answer && { ...answer, path };
 }
 
 /**
@@ -40,7 +35,7 @@ export function useGet<T>(path: string): Resource<T> {
   const shown: State<T> =
     state?.path === path
       ? state
-      : { path, answer: lastOf<T>(path) ?? state?.answer, failure: undefined, busy: true };
+      : { path, answer: remembered<T>(path) ?? state?.answer, failure: undefined, busy: true };
 
   const load = useCallback(
     async (fresh: boolean) => {
@@ -50,7 +45,7 @@ export function useGet<T>(path: string): Resource<T> {
       const keep = (change: Partial<State<T>>) =>
         setState((last) => ({
           path,
-          answer: lastOf<T>(path) ?? last?.answer,
+          answer: remembered<T>(path) ?? last?.answer,
           // It stays in sight until an answer is there.
           failure: last?.path === path ? last.failure : undefined,
           busy: false,
@@ -59,8 +54,7 @@ export function useGet<T>(path: string): Resource<T> {
       keep({ busy: true });
       try {
         const answer = await get<T>(path, { signal: controller.signal, fresh });
-        if (running.current === controller)
-          keep({ answer: { ...answer, path }, failure: undefined });
+        if (running.current === controller) keep({ answer, failure: undefined });
       } catch (error) {
         if (running.current !== controller || controller.signal.aborted) return;
         if (!(error instanceof Failure)) throw error;
@@ -85,7 +79,7 @@ export function useGet<T>(path: string): Resource<T> {
     const answer = await get<T>(path, { once: true }).catch(() => undefined);
     // What was asked meanwhile is newer.
     if (answer === undefined || running.current !== before) return;
-    setState({ path, answer: { ...answer, path }, failure: undefined, busy: false });
+    setState({ path, answer, failure: undefined, busy: false });
   }, [path]);
   const { answer, failure, busy } = shown;
   const isOther = answer !== undefined && answer.path !== path;

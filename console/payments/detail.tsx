@@ -451,9 +451,13 @@ function LoggedTimeline({ payment, at }: { payment: PaymentDetail; at: number })
 
 function GatewayTimeline({ payment, at }: { payment: PaymentDetail; at: number }) {
   const { answer, reload } = useGet<GatewayLog>(`/payments/${payment.id}/gateway`);
+  const asked = useRef(at);
   useEffect(() => {
-    if (answer && answer.at < at) reload();
-  }, [at, answer, reload]);
+    // Once for each answer about the payment, whatever comes of it.
+    if (asked.current === at) return;
+    asked.current = at;
+    reload();
+  }, [at, reload]);
   return <Timeline payment={payment} log={answer?.data} />;
 }
 

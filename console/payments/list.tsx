@@ -42,16 +42,22 @@ const DEFAULT_SIZE = '50';
 /** The payments of the list that was shown last, so that a detail knows the one before and the one after. */
 export const listed = signal<{ href: string; ids: string[] } | undefined>(undefined);
 
+/** What the API is asked for at an address of the list. */
+export function pathOf({ searchParams }: URL): string {
+  return withQuery('/payments', { size: DEFAULT_SIZE, ...Object.fromEntries(searchParams) });
+}
+
 /** /console/payments */
 export function PaymentListPage() {
   const { list, title } = texts.value;
   const query = Object.fromEntries(place.value.searchParams);
   const size = query.size ?? DEFAULT_SIZE;
-  const path = withQuery('/payments', { ...query, size });
+  const path = pathOf(place.value);
   const { answer, isOther, failure, busy, reload } = useGet<PaymentPage>(path);
   const page = Number(query.page ?? 1);
-  // After a failure the rows of another filter would be taken for those of this one.
-  const data = failure && isOther ? undefined : answer?.data;
+  const data = answer?.data;
+  // After a failure the rows of the address before stay, and must not be taken for those of this one.
+  const isLeftOver = failure !== undefined && isOther;
   const pages = Math.max(1, Math.ceil((data?.total ?? 0) / Number(size)));
   const filtered = FILTERS.some((name) => query[name]);
 
@@ -92,7 +98,7 @@ export function PaymentListPage() {
       <Newer path={path} page={page} data={data} reload={reload} />
       <div class="summary">
         <p role="status">
-          {data && (
+          {data && !isLeftOver && (
             <Fill
               text={list.total}
               count={<b>{count(data.total)}</b>}
@@ -126,7 +132,9 @@ export function PaymentListPage() {
       {data?.total === 0 && !busy ? (
         <Nothing filtered={filtered} />
       ) : (
-        (data || busy) && <Rows rows={data?.list} busy={busy} size={skeletonRows(size)} />
+        (data || busy) && (
+          <Rows rows={data?.list} busy={busy || isLeftOver} size={skeletonRows(size)} />
+        )
       )}
       {data && data.list.length === 0 && data.total > 0 && !busy && (
         <p class="nothing muted">{fill(list.beyond, { count: count(pages) })}</p>

@@ -44,8 +44,9 @@ export function RefundListPage() {
   const { answer, isOther, failure, busy, reload } = useGet<RefundList>(
     withQuery('/refunds', { ...query, size }),
   );
-  // After a failure the refunds of another filter would be taken, and settled, for those of this one.
-  const data = failure && isOther ? undefined : answer?.data;
+  const data = answer?.data;
+  // After a failure the refunds of the address before stay, and must not be settled for those of this one.
+  const isLeftOver = failure !== undefined && isOther;
 
   useEffect(() => {
     document.title = `${work.title} · ${title}`;
@@ -66,7 +67,7 @@ export function RefundListPage() {
       )}
       <div class="summary">
         <p role="status">
-          {data && (
+          {data && !isLeftOver && (
             <Fill
               text={list.total}
               count={<b>{count(data.total)}</b>}
@@ -93,13 +94,15 @@ export function RefundListPage() {
         <Nothing />
       ) : (
         (data || busy) && (
-          <Rows
-            key={place.value.search}
-            rows={data?.list}
-            busy={busy}
-            size={skeletonRows(size)}
-            reload={reload}
-          />
+          <div inert={isLeftOver}>
+            <Rows
+              key={place.value.search}
+              rows={data?.list}
+              busy={busy || isLeftOver}
+              size={skeletonRows(size)}
+              reload={reload}
+            />
+          </div>
         )
       )}
       {data && <Pager next={data.next_cursor} />}

@@ -209,7 +209,7 @@ describe('somebody else', () => {
     await page.getByRole('button', { name: '改为 ¥70.00' }).waitFor();
     expect(await refundsOf(world, payment)).toEqual(['30.00']);
     // Seen and confirmed, it is a new wish.
-    await submitButton(page, '¥50.00').click();
+    await page.getByRole('button', { name: '仍退款 ¥50.00' }).click();
     await says(page, '已创建退款 ¥50.00');
     expect(await refundsOf(world, payment)).toEqual(['30.00', '50.00']);
     world.allowProblems(/status of 409/);
