@@ -1,6 +1,6 @@
 /**
- * The console in a browser, over the development server: how much it loads, how soon the list is there, on a slow
- * line and machine too, what moves meanwhile, and what it adds to the API's time for a page at any depth.
+ * The console in a browser, over the development server. Measures how much it loads and how soon the list is there,
+ * also on a slow line and machine. Measures what moves meanwhile, and what it adds to the API's time for a page.
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';

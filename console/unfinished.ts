@@ -1,6 +1,6 @@
 /**
- * Refunds whose outcome this tab does not know, by payment. They are kept until an answer is final, so that a
- * reload, or a session that has to be renewed, asks with the same key and makes no second refund.
+ * Refunds whose outcome this tab does not know, by payment. Each is kept until an answer is final. So after a reload,
+ * or with a new session, the same key is sent again, and no second refund is made.
  */
 
 const KEY = 'console-refund-';

@@ -1,6 +1,6 @@
 /**
- * The export of the payments of a filter. It runs on while other pages are shown, reads the file as a stream, and
- * says that the file is whole only where its own last line and the rows counted here agree.
+ * The export of the payments of a filter. It runs on while other pages are shown. The file is read as a stream, and
+ * is called whole only if its last line agrees with the rows counted here.
  */
 import { signal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';

@@ -35,8 +35,8 @@ export interface Piece {
 const GAP = 1;
 
 /**
- * The pieces of a bar in a chart of this height, from its foot up, with a gap of 1 px between them because the
- * colours differ too little from each other. What is not nothing is at least 1 px high.
+ * The pieces of a bar in a chart of this height, from its foot up. There is a gap of 1 px between them, because the
+ * colours differ too little from each other. A sum above zero is at least 1 px high.
  */
 export function stack({ methods }: Figures, top: number, height: number): Piece[] {
   let foot = 0;

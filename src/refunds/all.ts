@@ -1,8 +1,7 @@
 /**
  * GET /refunds: the refunds of all payments, newest or oldest first, with the number and the sum of all refunds of
- * the filter. All comes from one statement and so from one snapshot. Whole business days are counted by
- * refund_daily_totals, the partial days at the two ends of a range by index, so both are exact at any number of
- * refunds. A cursor continues after the last row exactly, to the microsecond, however many rows are inserted.
+ * the filter. All comes from one statement and so from one snapshot. refund_daily_totals count whole business days,
+ * and an index the partial days at the ends of a range, so both are exact at any number of refunds. A cursor continues after the last row exactly, to the microsecond, however many rows are inserted.
  */
 import { and, type SQL, sql } from 'drizzle-orm';
 import { Hono } from 'hono';
