@@ -7,6 +7,7 @@ import { textFor } from './attention/groups';
 import { dateTime, relative, shortened, visibleParts } from './format';
 import { CopyIcon, DoneIcon, SHAPES } from './icons';
 import { yuan } from './money';
+import { wentOn } from './router';
 import { session, zone } from './session';
 import { fill, texts } from './texts';
 
@@ -231,6 +232,16 @@ interface DialogProps {
 }
 
 const FIRST = 'form input, form textarea, form button[type="submit"]';
+
+/** The heading of a page. It takes the focus of whoever came by a link that is gone, so that it is read out. */
+export function Heading(props: { children: ComponentChildren; class?: string }) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    const isLost = document.activeElement === document.body;
+    if (wentOn.peek() && isLost) heading.current?.focus({ preventScroll: true });
+  }, []);
+  return <h1 ref={heading} tabIndex={-1} {...props} />;
+}
 
 /** A native dialogue, open as long as it is shown. The focus goes back to what opened it. */
 export function Dialog({ title, lead, onClose, children, closable = true }: DialogProps) {

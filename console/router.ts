@@ -12,6 +12,9 @@ export const returned = signal(false);
 
 const api = 'navigation' in window ? window.navigation : undefined;
 
+/** Whether another place was gone to since the page was loaded. */
+export const wentOn = signal(false);
+
 /** While it is true, the page is not left by the history: something is being sent one by one. */
 export const held = signal(false);
 
@@ -29,6 +32,7 @@ export function startRouter(rendered: () => Promise<void>): void {
       // Where the focus goes is up to the pages: a filter that was changed keeps it.
       focusReset: 'manual',
       async handler() {
+        wentOn.value = true;
         returned.value = event.navigationType === 'traverse';
         place.value = url;
         await rendered();

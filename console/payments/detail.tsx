@@ -12,6 +12,7 @@ import {
   explained,
   Fill,
   Foreign,
+  Heading,
   Identifier,
   Money,
   methodName,
@@ -160,12 +161,12 @@ function Detail({ payment, answer, failure, busy, reload }: DetailProps) {
         </Bar>
       )}
       <div class="head">
-        <h1 tabIndex={-1} class="big">
+        <Heading class="big">
           <span class="visually-hidden">
             <Fill text={detail.title} number={<Foreign text={payment.payment_no} />} />
           </span>
           <Money amount={payment.amount} />
-        </h1>
+        </Heading>
         <PaymentStatus status={payment.status} refunded={payment.refunded_amount} focus />
         <Identifier text={payment.payment_no} what={detail.field.payment_no} />
         <div class="end row">
@@ -256,7 +257,7 @@ function Missing() {
   }, []);
   return (
     <section class="nothing">
-      <h1 tabIndex={-1}>{detail.missing}</h1>
+      <Heading>{detail.missing}</Heading>
       <p class="muted">{detail.missingHelp}</p>
       <a class="button" href="/console/payments">
         {detail.backToList}

@@ -11,6 +11,7 @@ import {
   Bar,
   Fill,
   Foreign,
+  Heading,
   Identifier,
   Money,
   methodName,
@@ -82,7 +83,7 @@ export function PaymentListPage() {
 
   return (
     <>
-      <h1 tabIndex={-1}>{list.title}</h1>
+      <Heading>{list.title}</Heading>
       <FilterBar names={FILTERS}>
         <Toggles legend={list.status} name="status" values={texts.value.paymentStatus} />
         <Toggles legend={list.method} name="payment_method" values={texts.value.method} />

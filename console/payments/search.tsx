@@ -5,7 +5,16 @@ import { get } from '../api';
 import { offset } from '../format';
 import { SearchIcon } from '../icons';
 import { useKeys } from '../keys';
-import { Fill, Foreign, Identifier, Money, PaymentStatus, ReadFailure, Time } from '../parts';
+import {
+  Fill,
+  Foreign,
+  Heading,
+  Identifier,
+  Money,
+  PaymentStatus,
+  ReadFailure,
+  Time,
+} from '../parts';
 import { useGet } from '../resource';
 import { go, place, withQuery } from '../router';
 import { zone } from '../session';
@@ -91,22 +100,22 @@ export function SearchPage() {
   if (none) {
     return (
       <section class="nothing">
-        <h1 tabIndex={-1}>
+        <Heading>
           <Fill text={search.none} number={<Foreign text={found.number} />} />
-        </h1>
+        </Heading>
         <p class="muted">{search.searched}</p>
       </section>
     );
   }
   return (
     <>
-      <h1 tabIndex={-1}>
+      <Heading>
         <Fill
           text={search.several}
           number={<Foreign text={found.number} />}
           count={found.list.length}
         />
-      </h1>
+      </Heading>
       <div class="table cards">
         <table>
           <thead>

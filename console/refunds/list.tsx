@@ -13,6 +13,7 @@ import { amountOf, sumOf, yuan } from '../money';
 import {
   Fill,
   Foreign,
+  Heading,
   Identifier,
   Money,
   methodName,
@@ -54,7 +55,7 @@ export function RefundListPage() {
 
   return (
     <>
-      <h1 tabIndex={-1}>{work.title}</h1>
+      <Heading>{work.title}</Heading>
       <FilterBar names={FILTERS}>
         <Toggles legend={list.status} name="status" values={texts.value.refundStatus} />
         <DayRange legend={list.created} />

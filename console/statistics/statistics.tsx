@@ -4,7 +4,7 @@ import type { Answer } from '../api';
 import { DayRange, parameter } from '../filters';
 import { count, day, offset } from '../format';
 import { amountOf, yuan } from '../money';
-import { Badge, Bar, ReadFailure } from '../parts';
+import { Badge, Bar, Heading, ReadFailure } from '../parts';
 import { useGet } from '../resource';
 import { withQuery } from '../router';
 import { zone } from '../session';
@@ -49,7 +49,7 @@ export function StatisticsPage() {
     (!failure.passes || shown.start_time !== range.start_time || shown.end_time !== range.end_time);
   return (
     <>
-      <h1 tabIndex={-1}>{statistics.title}</h1>
+      <Heading>{statistics.title}</Heading>
       <div class="filters screen-only">
         <DayRange legend={statistics.range} required={range} />
       </div>
