@@ -4,6 +4,7 @@
  */
 import { signal } from '@preact/signals';
 import { expired, Failure, forgetAll, get, sessionRenewed, write } from './api';
+import { fill, texts } from './texts';
 
 /** What GET /session says. */
 export interface Session {
@@ -62,6 +63,11 @@ async function signInByLink(): Promise<boolean> {
   const token = /^#token=(.+)$/.exec(location.hash)?.[1];
   if (token === undefined) return false;
   history.replaceState(history.state, '', location.pathname + location.search);
+  await ask();
+  // Who sends somebody a link must not have them work under the sender's name without noticing.
+  const current = session.peek()?.actor;
+  const question = fill(texts.value.session.replace, { actor: current ?? '' });
+  if (current !== undefined && current !== actorOf(token) && !confirm(question)) return true;
   try {
     await signIn(token);
   } catch (error) {
@@ -70,6 +76,19 @@ async function signInByLink(): Promise<boolean> {
     return session.peek() !== null;
   }
   return true;
+}
+
+/** The actor of a token, as far as that can be read here; the API checks it. */
+function actorOf(token: string): string | undefined {
+  try {
+    const payload = token.split('.')[1]?.replaceAll('-', '+').replaceAll('_', '/') ?? '';
+    const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
+    const claims: unknown = JSON.parse(new TextDecoder().decode(bytes));
+    const sub: unknown = Reflect.get(Object(claims), 'sub');
+    return typeof sub === 'string' ? sub : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Exchanges a token for the session cookie. Throws Failure where it is not good. */

@@ -382,6 +382,7 @@ export const en = {
       'Ask an administrator for an access token (JWT), or open the sign-in link that you were sent. With npm run dev, the link in the terminal signs you in.',
     submit: 'Sign in',
     wrong: 'The token is not valid or has expired',
+    replace: 'This link signs in as somebody else. You are signed in as {actor}. Switch?',
     tooLarge:
       'The token is larger than 3.5 KB and cannot be kept in a session. Ask an administrator for a smaller one.',
     done: 'You are signed in and can close this page',

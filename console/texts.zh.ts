@@ -363,6 +363,7 @@ export const zh = {
       '向管理员索取访问令牌（JWT），或打开管理员发来的登录链接。运行 npm run dev 时，终端里打印的链接可直接登录。',
     submit: '登录',
     wrong: '令牌无效或已过期',
+    replace: '此链接会以另一身份登录。当前登录身份为 {actor}。要切换吗？',
     tooLarge: '令牌超过 3.5 KB，无法保存在登录会话中，请管理员减少令牌内容',
     done: '已登录，可以关闭此页',
     insecure: '此地址未加密（http），不能保存登录会话；请使用 https 地址，或本机的 localhost',
@@ -432,7 +433,7 @@ export const zh = {
     stopped: '已停止，{count} 笔没有提交',
     noAnswers: '连续 {count} 笔没有确定的答复，已停止',
     signInFirst: '登录已过期；重新登录后可继续',
-    finished: '登记完成：{done} 笔成功登记',
+    finished: '登记完成，已登记 {done} 笔',
     finishedPartly: '{done} 笔已登记，{left} 笔需要查看',
     outcomes: '每笔结果',
     outcome: {

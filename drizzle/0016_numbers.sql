@@ -1,7 +1,25 @@
--- On large tables, made beforehand with CREATE INDEX CONCURRENTLY.
-CREATE INDEX IF NOT EXISTS "idx_gateway_notifications_out_refund_no" ON "gateway_notifications" USING btree ("out_refund_no") WHERE "gateway_notifications"."payment_id" IS NULL;--> statement-breakpoint
-CREATE INDEX IF NOT EXISTS "idx_gateway_payments_trade_no" ON "gateway_payments" USING btree ("trade_no") WHERE "gateway_payments"."trade_no" IS NOT NULL;--> statement-breakpoint
-CREATE INDEX IF NOT EXISTS "idx_gateway_refunds_gateway_refund_no" ON "gateway_refunds" USING btree ("gateway_refund_no") WHERE "gateway_refunds"."gateway_refund_no" IS NOT NULL;--> statement-breakpoint
+-- On a large table they are made beforehand with CREATE INDEX CONCURRENTLY. What is there already must not be locked:
+-- CREATE INDEX IF NOT EXISTS would lock its table all the same, and refunds that are being made would deadlock with it.
+DO $$
+DECLARE
+  definition text;
+  made regclass;
+BEGIN
+  FOREACH definition IN ARRAY ARRAY[
+    'idx_gateway_notifications_out_refund_no ON gateway_notifications USING btree (out_refund_no) WHERE gateway_notifications.payment_id IS NULL',
+    'idx_gateway_payments_trade_no ON gateway_payments USING btree (trade_no) WHERE gateway_payments.trade_no IS NOT NULL',
+    'idx_gateway_refunds_gateway_refund_no ON gateway_refunds USING btree (gateway_refund_no) WHERE gateway_refunds.gateway_refund_no IS NOT NULL'
+  ] LOOP
+    made := to_regclass(split_part(definition, ' ', 1));
+    IF made IS NULL THEN
+      EXECUTE 'CREATE INDEX ' || definition;
+    ELSIF NOT (SELECT indisvalid FROM pg_index WHERE indexrelid = made) THEN
+      RAISE EXCEPTION 'the index % is not valid: DROP INDEX CONCURRENTLY it and make it again', made;
+    END IF;
+  END LOOP;
+END
+$$;
+--> statement-breakpoint
 
 -- The payments that a number names, exactly: at most 20, in the order of the kinds, the newest first. Each is there
 -- once, under the first kind that fits. wanted_id is the number where it can be an id, else NULL. `listed` are their

@@ -9,6 +9,23 @@ CREATE TABLE "refund_daily_totals" (
 );
 --> statement-breakpoint
 CREATE INDEX "idx_refund_daily_totals_unmerged" ON "refund_daily_totals" USING btree ("day") WHERE "refund_daily_totals"."writer" <> 0;--> statement-breakpoint
--- On a large table, both are made beforehand with CREATE INDEX CONCURRENTLY.
-CREATE INDEX IF NOT EXISTS "idx_payment_refunds_created_at_id" ON "payment_refunds" USING btree ("created_at","id");--> statement-breakpoint
-CREATE INDEX IF NOT EXISTS "idx_payment_refunds_status_created_at_id" ON "payment_refunds" USING btree ("status","created_at","id");
+-- On a large table they are made beforehand with CREATE INDEX CONCURRENTLY. What is there already must not be locked:
+-- CREATE INDEX IF NOT EXISTS would lock its table all the same, and refunds that are being made would deadlock with it.
+DO $$
+DECLARE
+  definition text;
+  made regclass;
+BEGIN
+  FOREACH definition IN ARRAY ARRAY[
+    'idx_payment_refunds_created_at_id ON payment_refunds USING btree (created_at,id)',
+    'idx_payment_refunds_status_created_at_id ON payment_refunds USING btree (status,created_at,id)'
+  ] LOOP
+    made := to_regclass(split_part(definition, ' ', 1));
+    IF made IS NULL THEN
+      EXECUTE 'CREATE INDEX ' || definition;
+    ELSIF NOT (SELECT indisvalid FROM pg_index WHERE indexrelid = made) THEN
+      RAISE EXCEPTION 'the index % is not valid: DROP INDEX CONCURRENTLY it and make it again', made;
+    END IF;
+  END LOOP;
+END
+$$;

@@ -162,9 +162,11 @@ function tokenOf(c: Context<AppEnv>): string | null {
 
   const site = c.req.header('Sec-Fetch-Site');
   const assertion = c.req.header('Cf-Access-Jwt-Assertion');
-  const token = assertion ?? readCookie(c, 'console');
-  if (token === undefined) return null;
   const isOurs = site === 'same-origin';
+  // Access may stand before a deployment that trusts another provider: then the cookie is the session.
+  const token =
+    (isOurs ? readCookie(c, 'console') : undefined) ?? assertion ?? readCookie(c, 'console');
+  if (token === undefined) return null;
   if (isOurs || (token === assertion && (site === undefined || site === 'none'))) return token;
   c.get('log').refusal = 'ERR_SEC_FETCH_SITE';
   return null;

@@ -34,10 +34,17 @@ export const pagePolicy: MiddlewareHandler<AppEnv> = async function pagePolicy(c
  * so a page of ours repeats the link, and a click on it downloads the file.
  */
 export const confirmDownload: MiddlewareHandler<AppEnv> = async function confirmDownload(c, next) {
-  const isOpened =
-    c.req.header('Sec-Fetch-Site') === 'none' && c.req.header('Sec-Fetch-Mode') === 'navigate';
-  const hasToken = ['Authorization', 'Cf-Access-Jwt-Assertion'].some((name) => c.req.header(name));
-  if (c.req.method !== 'GET' || !isOpened || hasToken || !readCookie(c, 'console')) return next();
+  const site = c.req.header('Sec-Fetch-Site');
+  const isOpened = c.req.method === 'GET' && c.req.header('Sec-Fetch-Mode') === 'navigate';
+  const assertion = c.req.header('Cf-Access-Jwt-Assertion');
+  const hasSession = readCookie(c, 'console') !== undefined;
+  // Access admits what was typed or opened from a mail, but not what came by way of another site, its own included.
+  const needsClick =
+    site === 'none'
+      ? hasSession && !assertion
+      : site !== 'same-origin' && (hasSession || assertion);
+  if (!isOpened || site === undefined || !needsClick || c.req.header('Authorization'))
+    return next();
 
   const { pathname, search } = new URL(c.req.url);
   c.get('log').code = 40100;
@@ -69,6 +76,6 @@ async function answerPage(c: Context<AppEnv>): Promise<Response> {
   const page = await c.env.ASSETS?.fetch(new URL('/console/', c.req.url));
   if (!page?.ok)
     throw new NotConfiguredError('ASSETS: no page in dist/site, npm run build makes it');
-  // Browsers may keep it, but ask each time: it names the files of its deployment.
+  // It names the files of its deployment, so a browser asks for it each time.
   return c.html(await page.text(), 200, { 'Cache-Control': 'no-cache' });
 }

@@ -79,6 +79,7 @@ export const signIn = new Hono<AppEnv>()
       return fail(c, 'EXPIRED', remembered?.to ?? CONSOLE_START);
     }
     const { to } = remembered;
+    if (!isAnswer(url, provider)) return fail(c, 'EXPIRED', to);
     writeCookie(c, 'console-sign-in', '', { maxAge: 0, sameSite: 'Lax' });
 
     let token: string;
@@ -99,6 +100,15 @@ export const signIn = new Hono<AppEnv>()
     keepSession(c, token, caller);
     return c.redirect(to);
   });
+
+/** Whether an address is what this provider answers with. Anybody can open another one, and no error is ours then. */
+function isAnswer({ searchParams }: URL, { issuer }: Provider): boolean {
+  const iss = searchParams.getAll('iss');
+  const codes = searchParams.getAll('code').length;
+  if (iss.length > 1 || codes > 1) return false;
+  if (iss[0] !== undefined && iss[0] !== issuer.href && `${iss[0]}/` !== issuer.href) return false;
+  return codes === 1 || searchParams.has('error');
+}
 
 interface Provider {
   issuer: URL;
@@ -236,10 +246,11 @@ function recall(c: Context<AppEnv>): Remembered | null {
 function consolePath(text: string): string | null {
   const base = 'https://console.invalid';
   if (!text.startsWith('/') || !URL.canParse(text, base)) return null;
-  const { origin, pathname, search, hash } = new URL(text, base);
+  const { origin, pathname, search } = new URL(text, base);
   const isConsole = /^\/console(?:\/(?!sign-in$|signed-in$|session$|assets\/)|$)/.test(pathname);
-  if (origin !== base || !isConsole || /\/\/|%2f|%5c/i.test(pathname)) return null;
-  const path = pathname + search + hash;
+  // No page of the console has a % in its path. A fragment could hold a token, and sign in as somebody else.
+  if (origin !== base || !isConsole || /\/\/|%/.test(pathname)) return null;
+  const path = pathname + search;
   return path.length <= MAX_PATH_LENGTH ? path : null;
 }
 

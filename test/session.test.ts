@@ -297,9 +297,23 @@ describe('what the browser says about who asks (Sec-Fetch-Site)', () => {
       'Sec-Fetch-Site': 'same-origin',
     };
     expect((await app.call('GET', '/session', anything, { headers })).code).toBe(40100);
-    const access = { ...headers, Authorization: undefined, 'Cf-Access-Jwt-Assertion': 'wrong' };
-    expect((await app.call('GET', '/session', anything, { headers: access })).code).toBe(40100);
   });
+
+  test.for<[string, number]>([
+    ['same-origin', 0],
+    ['none', 40100],
+  ])(
+    'beside an assertion of Access that is not trusted here, from %s: %s',
+    async ([site, code]) => {
+      const headers = {
+        Authorization: undefined,
+        'Cf-Access-Jwt-Assertion': 'of another provider',
+        Cookie: `__Host-console=${await signToken()}`,
+        'Sec-Fetch-Site': site,
+      };
+      expect((await app.call('GET', '/session', anything, { headers })).code).toBe(code);
+    },
+  );
 
   test('is named in the log where it is the reason', async () => {
     const log = vi.spyOn(console, 'info');
@@ -368,11 +382,16 @@ describe('a download link opened from a mail', () => {
     }
   });
 
-  test('gets no page without the cookie, from another site, or where no page is shown', async () => {
+  test('gets its page after the sign-in of Access, whose redirect makes it cross-site', async () => {
+    const access = { ...opened, Cookie: '', 'Cf-Access-Jwt-Assertion': await signToken() };
+    const response = await open({ ...access, 'Sec-Fetch-Site': 'cross-site' });
+    expect(response.headers.get('Content-Type')).toBe('text/html; charset=UTF-8');
+  });
+
+  test('gets no page without a session, or where no page is shown', async () => {
     const withoutCookie = await open({ ...opened, Cookie: '' });
-    const otherSite = await open({ ...opened, 'Sec-Fetch-Site': 'cross-site' });
     const fetched = await open({ ...opened, 'Sec-Fetch-Mode': 'cors' });
-    for (const response of [withoutCookie, otherSite, fetched]) {
+    for (const response of [withoutCookie, fetched]) {
       expect(response.status).toBe(401);
       expect(response.headers.get('Content-Type')).toBe('application/json');
     }

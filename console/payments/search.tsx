@@ -49,8 +49,11 @@ export function Search() {
       if (place.peek() !== from || document.querySelector('dialog[open]')) return;
       const [only, ...others] = found?.data.list ?? [];
       // What went wrong, none and several are shown by the page.
-      if (only && others.length === 0) go(`/console/payments/${only.payment.id}`);
-      else go(withQuery('/console/search', { number }));
+      if (only && others.length === 0) {
+        // The keys of the page are wanted next: `r` refunds.
+        box.current?.blur();
+        go(`/console/payments/${only.payment.id}`);
+      } else go(withQuery('/console/search', { number }));
     } finally {
       busy.value = false;
     }
@@ -66,6 +69,7 @@ export function Search() {
           inputMode="search"
           autocomplete="off"
           spellcheck={false}
+          onFocus={(event) => event.currentTarget.select()}
           aria-label={search.label}
           aria-keyshortcuts="/"
           aria-busy={busy.value}

@@ -28,6 +28,8 @@ const QUOTES = /^['"‘’‚‛“”„‟＇＂]+|['"‘’‚‛“”„‟
 export const LookupQuery = z.strictObject({
   number: requiredParameter(
     once()
+      // What is taken away below takes its time, too.
+      .refine((text) => text.length <= 5 * MAX_LENGTH, `最多 ${MAX_LENGTH} 个字符`)
       .transform((text) => text.replace(INVISIBLE, '').replace(QUOTES, ''))
       .refine((number) => number !== '', '须为单号')
       .refine((number) => [...number].length <= MAX_LENGTH, `最多 ${MAX_LENGTH} 个字符`)
