@@ -50,6 +50,19 @@ async function refundAsColleague(world: World, { id }: Payment, amount: string):
   return String(data.id);
 }
 
+/** What the tab keeps of refunds that are not finished. */
+const attempts = (page: Page) => page.evaluate(() => ({ ...sessionStorage }));
+
+/** As many writes as the actor has in a minute. */
+async function useUpWrites(world: World): Promise<void> {
+  // The limiter counts by the minute of the clock: not across its end.
+  await vi.waitFor(() => expect(new Date().getSeconds()).toBeLessThan(52), { timeout: 10_000 });
+  const token = await world.token();
+  // Counted before they are found wrong.
+  const write = () => world.api('/payments/0/refund', { method: 'POST', body: {}, token });
+  await Promise.all(Array.from({ length: 60 }, write));
+}
+
 describe('one wish', () => {
   test('is one refund, however often the button is clicked', async ({ world }) => {
     const payment = await world.payment();
@@ -275,6 +288,133 @@ describe('somebody else', () => {
   });
 });
 
+describe('an outcome that is unknown', () => {
+  /** 结果未知 of a refund of everything, whose answer was lost. */
+  async function openUnknown(world: World, payment: Payment) {
+    const page = await openDialog(world, payment);
+    await page.getByRole('button', { name: '协商退款' }).click();
+    world.cut({ method: 'POST', path: /\/refund$/ });
+    await submitButton(page).click();
+    const dialog = page.getByRole('dialog', { name: '结果未知' });
+    await dialog.waitFor();
+    world.allowProblems(/ERR_EMPTY_RESPONSE/);
+    return { page, dialog };
+  }
+
+  test('stays unknown where whoever asks may not, and says so', async ({ world }) => {
+    const payment = await world.payment();
+    const { page, dialog } = await openUnknown(world, payment);
+    const kept = await attempts(page);
+    expect(Object.keys(kept)).toEqual([`console-refund-${payment.id}`]);
+    await world.signIn(page, await world.token({ scopes: ['payments:read'] }));
+    await askButton(page).click();
+    await dialog.getByText('缺少权限 refunds:create').waitFor();
+    await dialog.getByText('可能已经创建').waitFor();
+    expect(await attempts(page)).toEqual(kept);
+    await dialog.getByRole('button', { name: '关闭' }).click();
+    await says(page, '上次退款（¥100.00）结果未知');
+    await world.signIn(page);
+    await page.getByRole('button', { name: '查询结果' }).click();
+    await askButton(page).click();
+    await says(page, '这笔退款先前已创建：¥100.00');
+    expect(await attempts(page)).toEqual({});
+    expect(await refundsOf(world, payment)).toEqual(['100.00']);
+    world.allowProblems(/status of 403/);
+  });
+
+  test('stays unknown after too many writes, and is asked for when there is room', async ({
+    world,
+  }) => {
+    const payment = await world.payment();
+    const { page, dialog } = await openUnknown(world, payment);
+    const kept = await attempts(page);
+    await useUpWrites(world);
+    await page.clock.install();
+    await askButton(page).click();
+    await dialog.getByText('操作过于频繁，请稍后再试').waitFor();
+    const waiting = dialog.getByRole('button', { name: /^\d+ 秒后可重试$/ });
+    await waiting.click({ force: true });
+    await page.clock.runFor(61_000);
+    await askButton(page).waitFor();
+    await dialog.getByText('可能已经创建').waitFor();
+    expect(await attempts(page)).toEqual(kept);
+    expect(refundRequests(world).map(({ status }) => status)).toEqual([201, 429]);
+    world.allowProblems(/status of 429/);
+  });
+
+  test('leaves the focus on 关闭 while the payment is renewed behind it', async ({ world }) => {
+    const payment = await world.payment({ refunds: [{ amount: '1.00' }] });
+    const page = await openDialog(world, payment);
+    await page.clock.install();
+    await page.getByRole('button', { name: '协商退款' }).click();
+    world.cut({ method: 'POST', path: /\/refund$/ });
+    await submitButton(page, '¥99.00').click();
+    const close = page.getByRole('dialog', { name: '结果未知' }).getByRole('button', {
+      name: '关闭',
+    });
+    await close.focus();
+    await page.clock.runFor(2_500);
+    // The refund whose answer was lost, in the page behind.
+    await page.getByText('¥99.00').nth(1).waitFor({ state: 'attached' });
+    expect(await close.evaluate((element) => element === document.activeElement)).toBe(true);
+    world.allowProblems(/ERR_EMPTY_RESPONSE/);
+  });
+});
+
+describe('a key or a click too many', () => {
+  test('Enter that is held down on a reason does not refund', async ({ world }) => {
+    const payment = await world.payment();
+    const page = await openDialog(world, payment);
+    await page.getByRole('button', { name: '协商退款' }).focus();
+    // The second and every further one is a repetition.
+    for (let times = 0; times < 4; times++) await page.keyboard.down('Enter');
+    await page.keyboard.up('Enter');
+    expect(await reasonField(page).inputValue()).toBe('协商退款');
+    await page.evaluate(() => fetch('/health'));
+    expect(refundRequests(world)).toEqual([]);
+    await page.keyboard.press('Enter');
+    await says(page, '已创建退款 ¥100.00');
+    expect(await refundsOf(world, payment)).toEqual(['100.00']);
+  });
+
+  test('Escape and 取消 while it is sent lose no outcome', async ({ world }) => {
+    const payment = await world.payment();
+    const page = await openDialog(world, payment);
+    await page.getByRole('button', { name: '协商退款' }).click();
+    await world.faults({ hold: 'before' });
+    await submitButton(page).click();
+    await world.held(1);
+    for (let times = 0; times < 3; times++) await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: '取消', exact: true }).click();
+    await page.getByRole('button', { name: '正在提交' }).waitFor();
+    await world.release();
+    await says(page, '已创建退款 ¥100.00');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    expect(await attempts(page)).toEqual({});
+    expect(await refundsOf(world, payment)).toEqual(['100.00']);
+  });
+});
+
+test('leaves nothing to ask about where an expired session kept it from being sent', async ({
+  world,
+}) => {
+  const payment = await world.payment();
+  const page = await openDialog(world, payment);
+  await page.getByRole('button', { name: '协商退款' }).click();
+  await world.expireSession(page);
+  await submitButton(page).click();
+  const expired = page.getByRole('dialog', { name: '登录已过期' });
+  await expired.waitFor();
+  await world.signIn(page);
+  await page.evaluate(() => dispatchEvent(new Event('focus')));
+  await expired.waitFor({ state: 'detached' });
+  await page.getByRole('button', { name: '取消', exact: true }).click();
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  expect(await page.getByText('上次退款').count()).toBe(0);
+  expect(await attempts(page)).toEqual({});
+  world.allowProblems(/status of 401/);
+});
+
 test('keeps everything while the session expires, and sends nothing by itself', async ({
   world,
 }) => {
@@ -312,12 +452,7 @@ test('counts down in the button after too many writes, and sends nothing by itse
   const payment = await world.payment();
   const page = await openDialog(world, payment);
   await page.getByRole('button', { name: '协商退款' }).click();
-  // The limiter counts by the minute of the clock: not across its end.
-  await vi.waitFor(() => expect(new Date().getSeconds()).toBeLessThan(52), { timeout: 10_000 });
-  const token = await world.token();
-  // Counted before they are found wrong.
-  const write = () => world.api('/payments/0/refund', { method: 'POST', body: {}, token });
-  await Promise.all(Array.from({ length: 60 }, write));
+  await useUpWrites(world);
   await page.clock.install();
   await submitButton(page).click();
   const waiting = page.getByRole('button', { name: /^\d+ 秒后可重试$/ });
