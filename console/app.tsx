@@ -1,6 +1,6 @@
 /** The frame: the bar on top, what is wrong for the whole page, the page, and the dialogues over it. */
 import { computed, useSignal } from '@preact/signals';
-import type { ComponentChildren, ComponentType } from 'preact';
+import { type ComponentChildren, type ComponentType, Fragment } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { expired, Failure } from './api';
 import { useAttentionCount, waiting } from './attention/count';
@@ -56,7 +56,8 @@ function later<P extends object>(load: () => Promise<ComponentType<P>>): Compone
         tone="warning"
         alert
         actions={
-          <button type="button" onClick={get}>
+          // Chromium remembers that a file did not come, for as long as the document lives.
+          <button type="button" onClick={() => (navigator.onLine ? location.reload() : get())}>
             {texts.value.common.retry}
           </button>
         }
@@ -152,8 +153,9 @@ export function App() {
     return failure ? <ReadFailure failure={failure} stale={false} reload={ask} /> : null;
   }
   if (session.value === null) return <SignIn />;
+  // Whoever signs in over what somebody else has left open finds nothing of it.
   return (
-    <>
+    <Fragment key={session.value.actor}>
       <TopBar />
       <main id="content" ref={main}>
         <Offline />
@@ -164,7 +166,7 @@ export function App() {
       <Announcements />
       <Tooltip />
       {expired.value && <Expired />}
-    </>
+    </Fragment>
   );
 }
 

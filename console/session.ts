@@ -116,7 +116,9 @@ export async function ask(): Promise<void> {
 function become(next: Session | null): void {
   if (session.peek()?.actor !== next?.actor) forgetAll();
   session.value = next;
-  if (next) sessionRenewed();
+  if (!next) return;
+  linkFailure.value = undefined;
+  sessionRenewed();
 }
 
 /** Ends the session of this browser, in all its tabs. The token itself lives until its end. Throws Failure. */

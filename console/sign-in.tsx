@@ -15,6 +15,10 @@ export function SignIn() {
   const { value: link } = linkFailure;
   const problem = useSignal(link ? textOf(link) : '');
   const busy = useSignal(false);
+  // A link may also be opened where this page is already shown.
+  useEffect(() => {
+    if (link) problem.value = textOf(link);
+  }, [link, problem]);
   useEffect(() => {
     document.title = `${words.title} · ${texts.value.title}`;
     get<{ provider: boolean }>('/console/session', { once: true }).then(
