@@ -227,6 +227,26 @@ describe('a read that fails', () => {
     world.allowProblems(/ERR_EMPTY_RESPONSE/);
   });
 
+  test('after a change of the filter keeps the rows of before, without count, sum and export', async ({
+    world,
+  }) => {
+    const page = await openList(world);
+    const before = await rows(page).count();
+    const summary = page.getByRole('status').filter({ hasText: '共' });
+    await world.faults(sqlError('XX000'));
+    await button(page, '支付成功').click();
+    const bar = page.getByRole('alert').filter({ hasText: '显示的是之前的数据' });
+    await bar.waitFor();
+    expect(await page.locator('table.payments tbody.old tr').count()).toBe(before);
+    expect(await summary.count()).toBe(0);
+    expect(await button(page, '导出 CSV').count()).toBe(0);
+    await button(bar, '重试').click();
+    await summary.waitFor();
+    await button(page, '导出 CSV').waitFor();
+    expect(await page.locator('tbody.old').count()).toBe(0);
+    world.allowProblems(/status of 500/);
+  });
+
   test('by a fault of ours has a request id to copy, and is not repeated', async ({ world }) => {
     const page = await openList(world);
     await world.faults(sqlError('XX000'));
@@ -378,6 +398,29 @@ describe('what somebody else does', () => {
     expect(answers).toHaveLength(2);
     expect(answers[1]).not.toContain('hit');
   });
+
+  test('and what was done here is not read from the cache for a while', async ({ world }) => {
+    const payment = await world.payment();
+    const path = `/payments/${payment.id}`;
+    await vi.waitFor(async () => {
+      const { headers } = await world.api(path);
+      expect(headers.get('Cache-Status')).toContain('hit');
+    });
+    const page = await openList(world, `/console/payments?payment_no=${payment.payment_no}`);
+    await rows(page).getByRole('link').click();
+    await button(page, '退款').click();
+    await button(page, '协商退款').click();
+    await button(page, '退款 ¥100.00').click();
+    await says(page, '可退金额为 0：其余款项已退还或正在退款');
+    const before = world.passed.length;
+    await page.getByRole('link', { name: '返回列表' }).click();
+    await rows(page).getByRole('link').click();
+    await says(page, '可退金额为 0：其余款项已退还或正在退款');
+    await vi.waitFor(() => {
+      const reads = world.passed.slice(before).filter((one) => one.path === path);
+      expect(reads.map(({ headers }) => headers['cache-control'])).toEqual(['no-cache']);
+    });
+  });
 });
 
 describe('a refund at a gateway', () => {
@@ -435,6 +478,24 @@ describe('a refund at a gateway', () => {
     // The timeline says how it is known.
     await says(page.locator('.timeline'), /支付渠道回调得知|查询支付渠道得知/);
   });
+
+  for (const fails of [false, true]) {
+    test(`has its log asked for once an answer${fails ? ', also where that fails' : ''}`, async ({
+      world,
+    }) => {
+      await stillGateway(world, async () => {
+        if (fails) world.cut({ path: /\/gateway$/, times: 99 });
+        const { page, payment } = await openRefund(world);
+        const logs = () => asked(world, new RegExp(`^/payments/${payment.id}/gateway$`));
+        // It is asked about again after two seconds.
+        await vi.waitFor(() => expect(detailsAsked(world, payment)).toBe(2), { timeout: 5_000 });
+        await page.waitForLoadState('networkidle');
+        expect(logs()).toBe(2);
+        expect(detailsAsked(world, payment)).toBe(2);
+        world.allowProblems(/ERR_EMPTY_RESPONSE/);
+      });
+    });
+  }
 
   test('is not asked about while nobody looks', async ({ world }) => {
     await stillGateway(world, async () => {

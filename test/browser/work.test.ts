@@ -113,6 +113,58 @@ describe('the work list', () => {
     expect(settlements(world)).toHaveLength(2);
   });
 
+  test('sends nothing where Enter is held down on 标记成功', async ({ world }) => {
+    const { page, made } = await openWork(world, 1);
+    await header(page).click();
+    await button(page, '标记成功 1 笔').focus();
+    // The second and every further one is a repetition, and falls on 确定.
+    for (let times = 0; times < 4; times++) await page.keyboard.down('Enter');
+    await page.keyboard.up('Enter');
+    const dialog = page.getByRole('dialog', { name: '标记为成功' });
+    await button(dialog, '确定').waitFor();
+    await page.evaluate(() => fetch('/health'));
+    expect(settlements(world)).toEqual([]);
+    await page.keyboard.press('Enter');
+    await says(dialog, '登记完成：1 笔成功登记');
+    expect(await statusesOf(world, made)).toEqual([1]);
+  });
+
+  test('stays open while it sends, however often Escape is pressed', async ({ world }) => {
+    const { page, made } = await openWork(world, 2);
+    await world.faults({ hold: 'before' });
+    const dialog = await settleAll(page, 2);
+    await world.held(1);
+    for (let times = 0; times < 5; times++) await page.keyboard.press('Escape');
+    expect(await dialog.evaluate((element) => element.matches(':modal'))).toBe(true);
+    await says(dialog, '正在停止');
+    await world.release();
+    // What came of it stays to be read.
+    await says(dialog, '已停止，1 笔没有提交');
+    expect(await statusesOf(world, made)).toEqual([1, 0]);
+  });
+
+  test('keeps the refunds of another filter after a failure, to be read only', async ({
+    world,
+  }) => {
+    const { page } = await openWork(world, 2);
+    const summary = page.getByRole('status').filter({ hasText: '共' });
+    await world.faults({ drop: 'before', times: 'always' });
+    await button(page, '处理中').click();
+    await says(page.getByRole('alert'), '显示的是之前的数据');
+    expect(await page.locator('table.work-list tbody.old tr').count()).toBe(2);
+    expect(await summary.count()).toBe(0);
+    for (const key of ['j', 'Space']) await page.keyboard.press(key);
+    await boxes(page).first().click({ force: true });
+    expect(await page.locator('table.work-list input:checked').count()).toBe(0);
+    expect(await page.getByRole('region', { name: '批量登记' }).count()).toBe(0);
+    await world.faults();
+    await button(page, /重试$/).click();
+    await summary.waitFor();
+    await boxes(page).first().click();
+    await says(page.getByRole('region'), '已选 1 笔，合计 ¥10.00');
+    world.allowProblems(/status of 503/);
+  });
+
   test('says of each what came of it, where a colleague was faster', async ({ world }) => {
     const { page, made } = await openWork(world, 3);
     const [, second] = made;
@@ -285,6 +337,44 @@ describe('what needs a person', () => {
     );
     await button(entry, '重新发送').click();
     await entry.waitFor({ state: 'detached' });
+  });
+
+  test('keeps a dialogue while the page is renewed each minute', async ({ world }) => {
+    await world.simulator.next('NOT_ENOUGH');
+    const payment = await world.payment({ method: 'wechat' });
+    await world.api(`/payments/${payment.id}/refund`, {
+      method: 'POST',
+      body: { amount: '100.00', reason: '协商退款' },
+    });
+    await vi.waitFor(async () => {
+      const { data } = await world.api('/gateway/attention');
+      expect(JSON.stringify(data)).toContain(`"payment_id":"${payment.id}"`);
+    });
+    const page = await world.openConsole({ path: '/console/attention' });
+    await page.clock.install();
+    const entry = page
+      .getByRole('listitem')
+      .filter({ has: page.locator(`a[href="/console/payments/${payment.id}"]`) });
+    await button(entry, '强制登记').click();
+    const field = page.getByRole('dialog').getByLabel('登记依据');
+    await field.fill('商户后台显示已关闭');
+    // A colleague has seen to it: the row goes when the page is renewed.
+    const { rows } = await world.sql.query<{ id: string }>(
+      'SELECT id::text FROM payment_refunds WHERE payment_id = $1',
+      [payment.id],
+    );
+    const done = await world.api(`/payments/${payment.id}/refunds/${rows[0]?.id}`, {
+      method: 'PATCH',
+      body: { status: 2, override_reason: '已在商户后台核实' },
+    });
+    expect(done.status).toBe(200);
+    await page.clock.runFor(130_000);
+    await page.evaluate(() => fetch('/health').then((answer) => answer.text()));
+    expect(await field.inputValue()).toBe('商户后台显示已关闭');
+    await page.keyboard.press('Escape');
+    await page.clock.runFor(70_000);
+    await entry.waitFor({ state: 'detached' });
+    await world.simulator.ask('PUT', '/topup');
   });
 
   test('is taken off the list with a word on what was found out', async ({ world }) => {
