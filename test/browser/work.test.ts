@@ -153,7 +153,9 @@ describe('the work list', () => {
     await says(page.getByRole('alert'), '显示的是之前的数据');
     expect(await page.locator('table.work-list tbody.old tr').count()).toBe(2);
     expect(await summary.count()).toBe(0);
-    for (const key of ['j', 'Space']) await page.keyboard.press(key);
+    await page.keyboard.press('j');
+    await boxes(page).first().focus();
+    expect(await button(page, '处理中').evaluate((it) => it === document.activeElement)).toBe(true);
     await boxes(page).first().click({ force: true });
     expect(await page.locator('table.work-list input:checked').count()).toBe(0);
     expect(await page.getByRole('region', { name: '批量登记' }).count()).toBe(0);
