@@ -355,7 +355,7 @@ describe('an outcome that is unknown', () => {
     await close.focus();
     await page.clock.runFor(2_500);
     // The refund whose answer was lost, in the page behind.
-    await page.getByText('¥99.00').nth(1).waitFor({ state: 'attached' });
+    await page.locator('tbody[data-refund]').nth(1).waitFor({ state: 'attached' });
     expect(await close.evaluate((element) => element === document.activeElement)).toBe(true);
     world.allowProblems(/ERR_EMPTY_RESPONSE/);
   });
