@@ -1,7 +1,11 @@
 /** What lists share: the row that has the focus, links to other pages, and an address that is not understood. */
 import { useSignal } from '@preact/signals';
+import type { ComponentChildren } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
+import { changeQuery } from './filters';
+import { count } from './format';
 import { useKeys } from './keys';
+import { yuan } from './money';
 import { Bar, Fill } from './parts';
 import { place, returned } from './router';
 import { texts } from './texts';
@@ -61,6 +65,50 @@ export function openRow(event: MouseEvent & { currentTarget: HTMLElement }): voi
   const link = event.currentTarget.querySelector('a');
   if (link && (event.ctrlKey || event.metaKey)) open(link.href, '_blank', 'noopener');
   else link?.click();
+}
+
+const SIZES = ['20', '50', '100'];
+
+/** Rows on a page where the address does not say. */
+export const DEFAULT_SIZE = '50';
+
+/** How many there are, with their sum, and how many are shown on a page. */
+export function Summary(props: {
+  /** Absent while the numbers are not known. */
+  data: { total: number; total_amount: string } | undefined;
+  size: string;
+  children?: ComponentChildren;
+}) {
+  const { data, size, children } = props;
+  const { list } = texts.value;
+  return (
+    <div class="summary">
+      <p role="status">
+        {data && (
+          <Fill
+            text={list.total}
+            count={<b>{count(data.total)}</b>}
+            sum={<b class="money">{yuan(data.total_amount)}</b>}
+          />
+        )}
+      </p>
+      <div class="end screen-only">
+        <label for="size">{list.size}</label>
+        <select
+          id="size"
+          value={size}
+          onChange={({ currentTarget: { value } }) =>
+            changeQuery({ size: value === DEFAULT_SIZE ? undefined : value })
+          }
+        >
+          {SIZES.map((one) => (
+            <option key={one}>{one}</option>
+          ))}
+        </select>
+        {children}
+      </div>
+    </div>
+  );
 }
 
 /** The size that the address asks for, or the usual one: what the API refuses must not make a million rows here. */

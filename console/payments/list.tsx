@@ -5,8 +5,15 @@ import { get } from '../api';
 import { changeQuery, DayRange, FilterBar, parameter, Toggles } from '../filters';
 import { count, offset } from '../format';
 import { useKeys } from '../keys';
-import { openRow, PageLink, skeletonRows, useRows, WrongAddress } from '../lists';
-import { yuan } from '../money';
+import {
+  DEFAULT_SIZE,
+  openRow,
+  PageLink,
+  Summary,
+  skeletonRows,
+  useRows,
+  WrongAddress,
+} from '../lists';
 import {
   Bar,
   Fill,
@@ -36,9 +43,6 @@ const FILTERS = [
   'order_no',
   'payment_no',
 ];
-
-const SIZES = ['20', '50', '100'];
-const DEFAULT_SIZE = '50';
 
 /** The payments of the list that was shown last, so that a detail knows the one before and the one after. */
 export const listed = signal<{ href: string; ids: string[] } | undefined>(undefined);
@@ -97,39 +101,11 @@ export function PaymentListPage() {
         failure && <ReadFailure failure={failure} stale={data !== undefined} reload={reload} />
       )}
       <Newer path={path} page={page} data={data} reload={reload} />
-      <div class="summary">
-        <p role="status">
-          {data && !isLeftOver && (
-            <Fill
-              text={list.total}
-              count={<b>{count(data.total)}</b>}
-              sum={<b class="money">{yuan(data.total_amount)}</b>}
-            />
-          )}
-        </p>
-        <div class="end screen-only">
-          <label for="size">{list.size}</label>
-          <select
-            id="size"
-            value={size}
-            onChange={(event) =>
-              changeQuery({
-                size:
-                  event.currentTarget.value === DEFAULT_SIZE
-                    ? undefined
-                    : event.currentTarget.value,
-              })
-            }
-          >
-            {SIZES.map((one) => (
-              <option key={one}>{one}</option>
-            ))}
-          </select>
-          {may('payments:export') && data && !isOther && data.total > 0 && (
-            <ExportButton query={query} total={data.total} />
-          )}
-        </div>
-      </div>
+      <Summary data={isLeftOver ? undefined : data} size={size}>
+        {may('payments:export') && data && !isOther && data.total > 0 && (
+          <ExportButton query={query} total={data.total} />
+        )}
+      </Summary>
       {data?.total === 0 && !busy ? (
         <Nothing filtered={filtered} />
       ) : (

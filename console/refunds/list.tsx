@@ -8,10 +8,17 @@ import { useEffect, useRef } from 'preact/hooks';
 import { changeQuery, DayRange, FilterBar, parameter, Toggles } from '../filters';
 import { count, offset } from '../format';
 import { useKeys } from '../keys';
-import { openRow, PageLink, skeletonRows, useRows, WrongAddress } from '../lists';
+import {
+  DEFAULT_SIZE,
+  openRow,
+  PageLink,
+  Summary,
+  skeletonRows,
+  useRows,
+  WrongAddress,
+} from '../lists';
 import { amountOf, sumOf, yuan } from '../money';
 import {
-  Fill,
   Foreign,
   Heading,
   Identifier,
@@ -33,9 +40,6 @@ const LIST = '/console/refunds';
 
 /** What the API filters by. */
 const FILTERS = ['status', 'start_time', 'end_time'];
-
-const SIZES = ['20', '50', '100'];
-const DEFAULT_SIZE = '50';
 
 /** /console/refunds */
 export function RefundListPage() {
@@ -66,31 +70,7 @@ export function RefundListPage() {
       ) : (
         failure && <ReadFailure failure={failure} stale={data !== undefined} reload={reload} />
       )}
-      <div class="summary">
-        <p role="status">
-          {data && !isLeftOver && (
-            <Fill
-              text={list.total}
-              count={<b>{count(data.total)}</b>}
-              sum={<b class="money">{yuan(data.total_amount)}</b>}
-            />
-          )}
-        </p>
-        <div class="end screen-only">
-          <label for="size">{list.size}</label>
-          <select
-            id="size"
-            value={size}
-            onChange={({ currentTarget: { value } }) =>
-              changeQuery({ size: value === DEFAULT_SIZE ? undefined : value })
-            }
-          >
-            {SIZES.map((one) => (
-              <option key={one}>{one}</option>
-            ))}
-          </select>
-        </div>
-      </div>
+      <Summary data={isLeftOver ? undefined : data} size={size} />
       {data?.total === 0 && !busy ? (
         <Nothing />
       ) : (
