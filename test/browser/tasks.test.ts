@@ -141,7 +141,9 @@ test('goes back to the same row and scroll position in 1 act', async ({ world })
   await button(page, '刷新').waitFor();
 
   const back = pressCounted(page);
-  await back.choose(page.getByRole('link', { name: '返回列表' }), 'Enter');
+  // The focus is on the heading, and the link stands before it.
+  await back.moveTo(page.getByRole('link', { name: '返回列表' }), 'Shift+Tab');
+  await back.press('Enter');
   await vi.waitFor(async () => {
     expect(page.url()).toBe(address);
     expect(await page.evaluate(() => document.activeElement?.textContent)).toBe(number);
@@ -179,7 +181,7 @@ test('settles 20 refunds in 4 acts', async ({ world }) => {
   await acts.press('Enter');
   await page.getByRole('dialog', { name: '标记为成功' }).getByText('20 笔，合计 ¥250.00').waitFor();
   await acts.press('Enter');
-  await page.getByText('登记完成：20 笔成功登记').waitFor();
+  await page.getByText('登记完成，已登记 20 笔').waitFor();
   expect(acts.count).toBe(4);
   const settled = await sql.query('SELECT FROM payment_refunds WHERE id = ANY($1) AND status = 1', [
     ids,

@@ -84,7 +84,7 @@ describe('the work list', () => {
     await says(dialog, '3 笔，合计 ¥30.00');
     expect(settlements(world)).toEqual([]);
     await button(dialog, '确定').click();
-    await says(dialog, '登记完成：3 笔成功登记');
+    await says(dialog, '登记完成，已登记 3 笔');
     await button(dialog, '关闭').click();
     await vi.waitFor(async () => {
       expect(await page.getByRole('row').getByText('失败', { exact: true }).count()).toBe(3);
@@ -108,7 +108,7 @@ describe('the work list', () => {
     await button(dialog, '停止').dispatchEvent('click', { detail: 2 });
     await world.held(1);
     await world.release();
-    await says(page, '登记完成：2 笔成功登记');
+    await says(page, '登记完成，已登记 2 笔');
     expect(await statusesOf(world, made)).toEqual([1, 1]);
     expect(settlements(world)).toHaveLength(2);
   });
@@ -125,7 +125,7 @@ describe('the work list', () => {
     await page.evaluate(() => fetch('/health'));
     expect(settlements(world)).toEqual([]);
     await page.keyboard.press('Enter');
-    await says(dialog, '登记完成：1 笔成功登记');
+    await says(dialog, '登记完成，已登记 1 笔');
     expect(await statusesOf(world, made)).toEqual([1]);
   });
 
@@ -196,7 +196,7 @@ describe('the work list', () => {
     await says(dialog, '已停止，2 笔没有提交');
     expect(await statusesOf(world, made)).toEqual([1, 0, 0]);
     await button(dialog, '继续登记 2 笔').click();
-    await says(dialog, '登记完成：3 笔成功登记');
+    await says(dialog, '登记完成，已登记 3 笔');
     expect(await statusesOf(world, made)).toEqual([1, 1, 1]);
   });
 
@@ -208,7 +208,7 @@ describe('the work list', () => {
     await says(dialog, '1 笔已登记，1 笔需要查看');
     expect(settlements(world)).toHaveLength(2);
     await button(dialog, '再试').click();
-    await says(dialog, '登记完成：2 笔成功登记');
+    await says(dialog, '登记完成，已登记 2 笔');
     expect(settlements(world)).toHaveLength(3);
     expect(await statusesOf(world, made)).toEqual([1, 1]);
     world.allowProblems(/ERR_EMPTY_RESPONSE/);
@@ -225,7 +225,7 @@ describe('the work list', () => {
     await says(dialog, '登录已过期；重新登录后可继续');
     expect(await statusesOf(world, made)).toEqual([0, 0]);
     await button(dialog, '继续登记 2 笔').click();
-    await says(dialog, '登记完成：2 笔成功登记');
+    await says(dialog, '登记完成，已登记 2 笔');
     world.allowProblems(/status of 401/);
   });
 
