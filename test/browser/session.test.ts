@@ -120,3 +120,28 @@ test('a wrong link says that it is wrong, wherever it is opened', async ({ world
   expect(await problem.count()).toBe(0);
   world.allowProblems(/status of 40[01]/);
 });
+
+test('a link of somebody else asks before it takes the place of a session', async ({ world }) => {
+  const page = await world.openConsole();
+  await rows(page).first().waitFor();
+  const other = `${world.actor}-other`;
+  const token = await world.token({ actor: other });
+  const account = (actor: string) =>
+    page.getByRole('button', { name: `当前用户 ${actor}`, exact: true });
+  /** Follows the link, and says what was asked. */
+  const follow = async (accept: boolean) => {
+    const asked = page.waitForEvent('dialog');
+    await page.evaluate((hash) => {
+      location.hash = hash;
+    }, `token=${token}`);
+    const question = await asked;
+    await (accept ? question.accept() : question.dismiss());
+    return question.message();
+  };
+
+  expect(await follow(false)).toContain(world.actor);
+  await account(world.actor).waitFor();
+  expect(new URL(page.url()).hash).toBe('');
+  await follow(true);
+  await account(other).waitFor();
+});
