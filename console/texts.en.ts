@@ -260,6 +260,7 @@ export const en = {
     deliveries: 'Times received: {count}',
     unprocessed: 'Not processed yet',
     older: 'Older entries are not shown here',
+    incomplete: 'What passed to and from the gateway could not be read, so this may be incomplete',
   },
   refund: {
     title: 'Refund',

@@ -249,6 +249,7 @@ export const zh = {
     deliveries: '共收到 {count} 次',
     unprocessed: '尚未处理',
     older: '更早的记录不在此显示',
+    incomplete: '与支付渠道的往来暂时读取失败，以下可能不完整',
   },
   refund: {
     title: '退款',

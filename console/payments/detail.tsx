@@ -451,7 +451,7 @@ function LoggedTimeline({ payment, at }: { payment: PaymentDetail; at: number })
 }
 
 function GatewayTimeline({ payment, at }: { payment: PaymentDetail; at: number }) {
-  const { answer, reload } = useGet<GatewayLog>(`/payments/${payment.id}/gateway`);
+  const { answer, failure, reload } = useGet<GatewayLog>(`/payments/${payment.id}/gateway`);
   const asked = useRef(at);
   useEffect(() => {
     // Once for each answer about the payment, whatever comes of it.
@@ -459,7 +459,7 @@ function GatewayTimeline({ payment, at }: { payment: PaymentDetail; at: number }
     asked.current = at;
     reload();
   }, [at, reload]);
-  return <Timeline payment={payment} log={answer?.data} />;
+  return <Timeline payment={payment} log={answer?.data} isIncomplete={failure !== undefined} />;
 }
 
 function Fields({ payment }: { payment: PaymentDetail }) {

@@ -16,13 +16,13 @@ import type { GatewayLog, PaymentDetail, RefundEvent } from '../types';
 import { type Entry, timelineOf } from './timeline';
 
 /** Newest first. */
-export function Timeline({
-  payment,
-  log,
-}: {
+export function Timeline(props: {
   payment: PaymentDetail;
   log: GatewayLog | undefined;
+  /** What passed between us and the gateway could not be read, or not anew. */
+  isIncomplete?: boolean;
 }) {
+  const { payment, log, isIncomplete = false } = props;
   const { detail, event: words } = texts.value;
   const isCut =
     payment.callbacks_total > payment.callbacks.length ||
@@ -33,6 +33,11 @@ export function Timeline({
       <h2 id="timeline">
         {detail.timeline} <span class="muted small">{offset(zone())}</span>
       </h2>
+      {isIncomplete && (
+        <p class="muted" role="status">
+          {words.incomplete}
+        </p>
+      )}
       <ol class="timeline">
         {timelineOf(payment, log).map((entry) => (
           <li key={keyOf(entry)} data-kind={entry.kind}>

@@ -490,6 +490,8 @@ describe('a refund at a gateway', () => {
         world.allowProblems(/ERR_EMPTY_RESPONSE/);
         await page.waitForLoadState('networkidle');
         expect(logs()).toBe(detailsAsked(world, payment));
+        const incomplete = page.getByText('与支付渠道的往来暂时读取失败');
+        await vi.waitFor(async () => expect(await incomplete.count()).toBe(fails ? 1 : 0));
         await button(page, '刷新').click();
         await vi.waitFor(() => {
           expect(detailsAsked(world, payment)).toBeGreaterThan(1);
