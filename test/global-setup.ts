@@ -1,6 +1,6 @@
 /**
- * The console's files, one PostgreSQL and one Neon endpoint for a whole test run, and a migrated template
- * from which each test file makes a database of its own (harness.ts).
+ * What a whole test run shares: the console's files, one PostgreSQL and one Neon endpoint. A migrated template is
+ * there, too, from which each test file makes a database of its own (harness.ts).
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';

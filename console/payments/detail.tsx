@@ -24,7 +24,7 @@ import {
 import { RefundActions } from '../refunds/actions';
 import { RefundDialog } from '../refunds/dialog';
 import { useGet } from '../resource';
-import { go, place } from '../router';
+import { addressBefore, go, place } from '../router';
 import { may, session, zone } from '../session';
 import { fill, texts } from '../texts';
 import type { DetailRefund, GatewayLog, PaymentDetail } from '../types';
@@ -226,13 +226,10 @@ const prefillOf = ({ amount, reason }: DetailRefund) => ({ amount, reason: reaso
 
 /** To the list by the history where we came from there, since that restores rows and scroll position. */
 function backTo(event: MouseEvent, href: string | undefined): void {
-  if (event.metaKey || event.ctrlKey || event.shiftKey || !href || !('navigation' in window))
-    return;
-  const { navigation } = window;
-  const before = navigation.entries()[(navigation.currentEntry?.index ?? 0) - 1];
-  if (before?.url !== new URL(href, location.href).href) return;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || !href) return;
+  if (addressBefore()?.href !== new URL(href, location.href).href) return;
   event.preventDefault();
-  navigation.back();
+  history.back();
 }
 
 /** How old a detail is that came from the API's cache. */

@@ -1,8 +1,8 @@
 /**
  * GET /payments/statistics: what was paid and what was refunded, day by day. Days are business days
  * (Asia/Shanghai) whatever TIME_ZONE is; of a day that the range cuts, its part within the range
- * counts. Whole days come from the daily totals and the rest from payments and refunds, in one statement,
- * so the counts of a range add up to the `total` of either list. The limit on the range bounds the answer.
+ * counts. One statement reads whole days from the daily totals and the rest from payments and refunds. So the
+ * counts of a range add up to the `total` of either list. The limit on the range bounds the answer.
  */
 import { sql } from 'drizzle-orm';
 import { Hono } from 'hono';

@@ -1,6 +1,6 @@
 /**
- * What GET /refunds guarantees: its total, its sum and its rows are those of COUNT, SUM and ORDER BY, for every
- * filter and in every snapshot while others write and merge; and a cursor skips and repeats nothing in either order.
+ * What GET /refunds guarantees. Its total, sum and rows are those of COUNT, SUM and ORDER BY, for every filter and in
+ * every snapshot, while others write and merge. A cursor skips and repeats nothing in either order.
  */
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
